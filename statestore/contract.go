@@ -57,6 +57,9 @@ type Declaration struct {
 	ValueFormat string // serde name, part of the fingerprint
 	// Internal marks stores that the engine made for itself.
 	Internal bool
+	// Ordered keeps the store's memory in key order from the start; otherwise the order is built at the first ordered
+	// read. Not part of the fingerprint.
+	Ordered bool
 }
 
 // ID is NameID of the store's name.

@@ -43,6 +43,7 @@ const (
 	TimerWithoutState Code = "OM214"
 	ProduceFailed     Code = "OM215"
 	NullKeyRefused    Code = "OM216"
+	IDDuplicate       Code = "OM217"
 )
 
 // State and its directory.
@@ -120,6 +121,7 @@ var entries = []Entry{
 	{TimerWithoutState, "a timer was set on a key that is not in the store", "put the state first", "A timer exists only while its state exists."},
 	{ProduceFailed, "the broker refused an output", "see the cause", "The transaction was aborted; on the re-run the record meets its produce policy."},
 	{NullKeyRefused, "a record without a key", "send keys, or use --scope topic", "Deduplication is per partition; without a key a copy may land on another partition."},
+	{IDDuplicate, "a message came a second time", "none needed; mend the producer if there are many", "Its first copy was applied. The policy of the source sends duplicates to the dead letters; nothing else happened."},
 	{DirectoryInUse, "another process uses the state directory", "stop it, or use another directory", "One process owns a state directory; the lock ends with the process."},
 	{DirectoryForeign, "the state directory is not empty and not ours", "use an empty directory", "Nothing in it was touched."},
 	{DirectoryOtherApp, "the state directory belongs to another application", "use its own directory for each application", "Nothing in it was touched."},

@@ -1,0 +1,428 @@
+package delta
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math/bits"
+)
+
+const (
+	// MaxKey is the length of the longest key: its length is kept in 16 bits.
+	MaxKey = 1<<16 - 1
+	// MaxValue is the length of the longest value.
+	MaxValue = 1<<31 - 1
+
+	headerSize = 8
+	// bigValue is the length from which a value gets memory of its own, which is freed as soon as it is overwritten. Smaller
+	// ones waste at most a quarter of a chunk.
+	bigValue   = 16 << 10
+	firstSlots = 16
+	// rewriteMin is the dead bytes below which a table is not worth rewriting.
+	rewriteMin = chunkSize
+)
+
+const (
+	flagTombstone = 1 << iota
+	flagBig       // the value is in Table.big; the entry holds the index
+	flagAgain     // the key has an earlier entry: its place in the order of first writes is there
+)
+
+// Errors of Set. Nothing was changed.
+var (
+	ErrKeyTooLong   = errors.New("delta: the key is longer than 65535 bytes")
+	ErrValueTooLong = errors.New("delta: the value is longer than 2 GiB")
+	ErrFull         = errors.New("delta: the table has 32 GiB")
+)
+
+// State is what a table knows of a key.
+type State uint8
+
+// Absent: ask the next older table. Deleted: there is a tombstone, ask no further.
+const (
+	Absent State = iota
+	Present
+	Deleted
+)
+
+// Table maps keys to values or tombstones. It belongs to one goroutine while it is written; afterwards any number may
+// read it. A nil Table is empty.
+//
+// An entry in the arena is
+//
+//	key length 2 | flags 2 | value length 4 | key | value (or the index of a big one, 4)
+//
+// padded to 8 bytes. A slot is hash<<32 | reference; a reference is chunk<<13 | offset/8, and 0 is an empty slot.
+// References rise with time, which is what a rollback relies on.
+type Table struct {
+	pool    *Pool
+	account *Account
+
+	chunks [][]byte // each cut to what is used; the last one is filled up to its capacity
+	big    [][]byte
+	slots  []uint64
+	shift  uint8 // 32 - log2(len(slots)): the upper bits of the hash are the home slot
+
+	len        int
+	tombstones int
+	used, live int64 // bytes of the arena: written, and of current entries
+	bigBytes   int64
+	bytes      int64 // charged. Invariant: chunks + headers + big + slots + order
+	maxEntry   int
+	floor      uint32 // entries below it are not overwritten in place: a rollback may need them
+	again      bool   // some key has more than one entry, or was removed
+	order      *order
+	version    uint64 // changes whenever a Cursor must find its place again
+}
+
+// NewTable makes an empty table; it takes memory at the first write.
+func NewTable(pool *Pool, account *Account) *Table {
+	return &Table{pool: pool, account: account, shift: 32}
+}
+
+// Len is the number of keys, tombstones included.
+func (t *Table) Len() int {
+	if t == nil {
+		return 0
+	}
+	return t.len
+}
+
+// Tombstones is the number of keys that are deleted.
+func (t *Table) Tombstones() int {
+	if t == nil {
+		return 0
+	}
+	return t.tombstones
+}
+
+// Bytes is the memory that the table holds.
+func (t *Table) Bytes() int64 {
+	if t == nil {
+		return 0
+	}
+	return t.bytes
+}
+
+// MoveTo charges the table to another account.
+func (t *Table) MoveTo(a *Account) {
+	t.account.Add(-t.bytes)
+	a.Add(t.bytes)
+	t.account = a
+}
+
+func (t *Table) charge(n int64) {
+	t.bytes += n
+	t.account.Add(n)
+}
+
+// Free gives the memory back. The table is then empty, and values that it returned are gone.
+func (t *Table) Free() {
+	if t == nil {
+		return
+	}
+	for _, c := range t.chunks {
+		t.pool.put(c)
+	}
+	t.charge(-t.bytes)
+	t.version++
+	*t = Table{pool: t.pool, account: t.account, shift: 32, order: t.order, version: t.version}
+	if t.order != nil {
+		t.order.tree.Clear()
+	}
+}
+
+// Get looks a key up; h is its Pool.Hash. The value is valid until the table changes.
+func (t *Table) Get(h uint32, key []byte) ([]byte, State) {
+	if t == nil || t.len == 0 {
+		return nil, Absent
+	}
+	_, ref := t.find(h, key)
+	if ref == 0 {
+		return nil, Absent
+	}
+	e := t.at(ref)
+	if e[2]&flagTombstone != 0 {
+		return nil, Deleted
+	}
+	return t.value(e), Present
+}
+
+// Set writes a value, or a tombstone. The key and the value are copied.
+func (t *Table) Set(h uint32, key, value []byte, tombstone bool) error {
+	_, _, err := t.set(h, key, value, tombstone)
+	return err
+}
+
+// set also returns the references of the new entry and of the one that it replaced: both 0 if it was overwritten in place.
+func (t *Table) set(h uint32, key, value []byte, tombstone bool) (ref, old uint32, err error) {
+	if len(key) > MaxKey {
+		return 0, 0, ErrKeyTooLong
+	}
+	if len(value) > MaxValue {
+		return 0, 0, ErrValueTooLong
+	}
+	if (t.len+1)*4 > len(t.slots)*3 {
+		t.resize(max(firstSlots, len(t.slots)*2))
+	}
+	slot, old := t.find(h, key)
+	if old != 0 && old >= t.floor && t.overwrite(old, value, tombstone) {
+		return 0, 0, nil
+	}
+	var flags uint16
+	if tombstone {
+		flags, value = flagTombstone, nil
+	}
+	if old != 0 {
+		flags |= flagAgain
+	}
+	if ref, err = t.appendEntry(key, value, flags); err != nil {
+		return 0, 0, err
+	}
+	t.slots[slot] = uint64(h)<<32 | uint64(ref)
+	if old == 0 {
+		t.len++
+	} else {
+		t.bury(old, old >= t.floor)
+		t.again = true
+	}
+	if tombstone {
+		t.tombstones++
+	}
+	t.order.replace(t, old, ref)
+	t.version++
+	return ref, old, nil
+}
+
+// overwrite writes in place where the length allows it. A tombstone keeps the room of the value that it replaced.
+func (t *Table) overwrite(ref uint32, value []byte, tombstone bool) bool {
+	e := t.at(ref)
+	was := e[2]&flagTombstone != 0
+	if tombstone {
+		if !was {
+			t.freeBig(e)
+			e[2] |= flagTombstone
+			t.tombstones++
+		}
+		return true
+	}
+	if e[2]&flagBig != 0 || int(binary.LittleEndian.Uint32(e[4:])) != len(value) {
+		return false
+	}
+	if was {
+		e[2] &^= flagTombstone
+		t.tombstones--
+	}
+	copy(t.value(e), value)
+	return true
+}
+
+// bury counts an entry as dead that no slot refers to any more.
+func (t *Table) bury(ref uint32, free bool) {
+	e := t.at(ref)
+	t.live -= int64(entrySize(e))
+	if e[2]&flagTombstone != 0 {
+		t.tombstones--
+	}
+	if free {
+		t.freeBig(e)
+	}
+}
+
+// revive takes bury back; a rollback does that.
+func (t *Table) revive(ref uint32) {
+	e := t.at(ref)
+	t.live += int64(entrySize(e))
+	if e[2]&flagTombstone != 0 {
+		t.tombstones++
+	}
+}
+
+func (t *Table) freeBig(e []byte) {
+	if e[2]&flagBig == 0 {
+		return
+	}
+	i := bigIndex(e)
+	n := int64(cap(t.big[i])) // 0 if it was freed before
+	t.big[i] = nil
+	t.bigBytes -= n
+	t.charge(-n)
+}
+
+// appendEntry writes a new entry at the end of the arena.
+func (t *Table) appendEntry(key, value []byte, flags uint16) (uint32, error) {
+	if len(value) >= bigValue {
+		b := make([]byte, len(value))
+		copy(b, value)
+		ref, err := t.appendBig(key, b, flags)
+		if err == nil {
+			t.charge(int64(cap(b)))
+		}
+		return ref, err
+	}
+	ref, e, err := t.alloc(headerSize + len(key) + len(value))
+	if err != nil {
+		return 0, err
+	}
+	putHeader(e, key, len(value), flags)
+	copy(e[headerSize+len(key):], value)
+	return ref, nil
+}
+
+// appendBig writes an entry whose value is b itself. The caller has charged b, or does.
+func (t *Table) appendBig(key, b []byte, flags uint16) (uint32, error) {
+	ref, e, err := t.alloc(headerSize + len(key) + 4)
+	if err != nil {
+		return 0, err
+	}
+	putHeader(e, key, len(b), flags|flagBig)
+	binary.LittleEndian.PutUint32(e[headerSize+len(key):], uint32(len(t.big)))
+	t.big = append(t.big, b)
+	t.bigBytes += int64(cap(b))
+	t.charge(chunkHeader)
+	return ref, nil
+}
+
+func putHeader(e, key []byte, valueLen int, flags uint16) {
+	binary.LittleEndian.PutUint16(e, uint16(len(key)))
+	binary.LittleEndian.PutUint16(e[2:], flags)
+	binary.LittleEndian.PutUint32(e[4:], uint32(valueLen))
+	copy(e[headerSize:], key)
+}
+
+// alloc returns room for an entry of at least size bytes at the end of the arena.
+func (t *Table) alloc(size int) (uint32, []byte, error) {
+	size = (size + 7) &^ 7
+	last := len(t.chunks) - 1
+	if last < 0 || len(t.chunks[last])+size > cap(t.chunks[last]) {
+		if len(t.chunks) == maxChunks {
+			return 0, nil, ErrFull
+		}
+		t.addChunk(size)
+		last++
+	}
+	c := t.chunks[last]
+	off := len(c)
+	t.chunks[last] = c[:off+size]
+	t.used += int64(size)
+	t.live += int64(size)
+	t.maxEntry = max(t.maxEntry, size)
+	return uint32(last)<<refShift | uint32(off>>3), c[off : off+size], nil
+}
+
+func (t *Table) addChunk(size int) {
+	used := 0
+	if len(t.chunks) == 0 {
+		used = headerSize // so that no reference is 0
+	}
+	class := chunkClass(len(t.chunks))
+	var c []byte
+	switch {
+	case used+size <= chunkClasses[class]:
+		c = t.pool.get(class)
+	case used+size <= chunkSize:
+		c = t.pool.get(len(chunkClasses) - 1)
+	default: // one entry of a key that is nearly as long as a chunk
+		c = make([]byte, used+size)
+	}
+	t.chunks = append(t.chunks, c[:used])
+	t.charge(int64(cap(c)) + chunkHeader)
+}
+
+// end is a reference above all entries and not above the next one.
+func (t *Table) end() uint32 {
+	if len(t.chunks) == 0 {
+		return 1
+	}
+	last := len(t.chunks) - 1
+	return min(uint32(last)<<refShift|uint32(len(t.chunks[last])>>3), uint32(len(t.chunks))<<refShift)
+}
+
+// find returns the slot of the key and its entry, or the free slot where it belongs and 0.
+func (t *Table) find(h uint32, key []byte) (slot uint64, ref uint32) {
+	if len(t.slots) == 0 {
+		return 0, 0
+	}
+	mask := uint64(len(t.slots) - 1)
+	for i := t.home(h); ; i = (i + 1) & mask {
+		s := t.slots[i]
+		if s == 0 {
+			return i, 0
+		}
+		if uint32(s>>32) == h && bytes.Equal(t.key(uint32(s)), key) {
+			return i, uint32(s)
+		}
+	}
+}
+
+// home is the slot that a hash belongs to. It needs the stored bits only, so growing touches no key.
+func (t *Table) home(h uint32) uint64 { return uint64(h) >> t.shift }
+
+// resize makes room for n slots, a power of two.
+func (t *Table) resize(n int) {
+	old := t.slots
+	t.charge(int64(n) * 8)
+	t.slots = make([]uint64, n)
+	t.shift = uint8(32 - bits.TrailingZeros(uint(n)))
+	for _, s := range old {
+		if s != 0 {
+			t.place(s)
+		}
+	}
+	t.charge(-int64(len(old)) * 8)
+}
+
+func (t *Table) place(s uint64) {
+	mask := uint64(len(t.slots) - 1)
+	i := t.home(uint32(s >> 32))
+	for t.slots[i] != 0 {
+		i = (i + 1) & mask
+	}
+	t.slots[i] = s
+}
+
+// clearSlot empties a slot and closes the gap, so that no search ends too early.
+func (t *Table) clearSlot(i uint64) {
+	mask := uint64(len(t.slots) - 1)
+	for j := (i + 1) & mask; t.slots[j] != 0; j = (j + 1) & mask {
+		home := t.home(uint32(t.slots[j] >> 32))
+		if (j-home)&mask >= (j-i)&mask { // the entry at j may live at i
+			t.slots[i] = t.slots[j]
+			i = j
+		}
+	}
+	t.slots[i] = 0
+}
+
+func (t *Table) at(ref uint32) []byte {
+	return t.chunks[ref>>refShift][(ref&(1<<refShift-1))<<3:]
+}
+
+func (t *Table) key(ref uint32) []byte {
+	e := t.at(ref)
+	n := headerSize + int(binary.LittleEndian.Uint16(e))
+	return e[headerSize:n:n]
+}
+
+func (t *Table) value(e []byte) []byte {
+	if e[2]&flagBig != 0 {
+		return t.big[bigIndex(e)]
+	}
+	from := headerSize + int(binary.LittleEndian.Uint16(e))
+	to := from + int(binary.LittleEndian.Uint32(e[4:]))
+	return e[from:to:to]
+}
+
+func bigIndex(e []byte) uint32 {
+	return binary.LittleEndian.Uint32(e[headerSize+int(binary.LittleEndian.Uint16(e)):])
+}
+
+func entrySize(e []byte) int {
+	n := headerSize + int(binary.LittleEndian.Uint16(e))
+	if e[2]&flagBig != 0 {
+		n += 4
+	} else {
+		n += int(binary.LittleEndian.Uint32(e[4:]))
+	}
+	return (n + 7) &^ 7
+}

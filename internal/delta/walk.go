@@ -1,0 +1,301 @@
+package delta
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
+	"slices"
+
+	"github.com/oncemill/oncemill/internal/invariants"
+)
+
+// Each calls fn with every key in the order of first writes, until fn returns false. The slices are valid until the table
+// changes. The order depends on the writes only, never on the hash.
+func (t *Table) Each(fn func(key, value []byte, tombstone bool) bool) {
+	t.eachEntry(func(e []byte) bool {
+		n := headerSize + int(binary.LittleEndian.Uint16(e))
+		if e[2]&flagTombstone != 0 {
+			return fn(e[headerSize:n:n], nil, true)
+		}
+		return fn(e[headerSize:n:n], t.value(e), false)
+	})
+}
+
+// eachEntry calls fn with the current entry of every key, in the order of first writes.
+func (t *Table) eachEntry(fn func(e []byte) bool) {
+	if t == nil || t.len == 0 {
+		return
+	}
+	for i, c := range t.chunks {
+		off := 0
+		if i == 0 {
+			off = headerSize
+		}
+		for off < len(c) {
+			e := c[off:]
+			off += entrySize(e)
+			if t.again {
+				if e = t.current(e); e == nil {
+					continue
+				}
+			}
+			if !fn(e) {
+				return
+			}
+		}
+	}
+}
+
+// current returns the entry that now stands for the key that was first written in e; nil if e is not a first one or the
+// key was removed.
+func (t *Table) current(e []byte) []byte {
+	if e[2]&flagAgain != 0 {
+		return nil
+	}
+	key := e[headerSize : headerSize+int(binary.LittleEndian.Uint16(e))]
+	_, ref := t.find(t.pool.Hash(key), key)
+	if ref == 0 {
+		return nil
+	}
+	return t.at(ref)
+}
+
+// Growth is an upper bound of the memory that Merge of src takes, at its peak.
+func (t *Table) Growth(src *Table) int64 {
+	if src.Len() == 0 {
+		return 0
+	}
+	growth := t.arenaGrowth(src)
+	growth += src.bigBytes + int64(len(src.big))*chunkHeader
+	if n := slotsFor(t.len + src.len); n > len(t.slots) {
+		growth += int64(n) * 8
+	}
+	if t.order != nil {
+		growth += int64(src.len) * orderBytes
+	}
+	return growth
+}
+
+// arenaGrowth bounds the chunks that the entries of src need.
+func (t *Table) arenaGrowth(src *Table) int64 {
+	if src.maxEntry > chunkSize/2 { // two chunks in a row hold at least the bytes of one
+		return (2*src.live/chunkSize+3)*(chunkSize+chunkHeader) + src.live
+	}
+	// At the end of each chunk less than maxEntry is unused, the chunk at hand included.
+	need := src.live + headerSize + int64(src.maxEntry)
+	n := len(t.chunks)
+	if n > 0 {
+		need -= int64(cap(t.chunks[n-1]) - len(t.chunks[n-1]))
+	}
+	var growth int64
+	for ; need > 0; n++ {
+		size := chunkClasses[chunkClass(n)]
+		if src.maxEntry+headerSize > size {
+			size = chunkSize
+		}
+		growth += int64(size) + chunkHeader
+		need -= int64(size - src.maxEntry)
+	}
+	return growth
+}
+
+// Merge writes every key of src. It can fail only with ErrFull, which CanMerge excludes.
+func (t *Table) Merge(src *Table) error {
+	if src.Len() == 0 {
+		return nil
+	}
+	if n := slotsFor(t.len + src.len); n > len(t.slots) {
+		t.resize(n)
+	}
+	var err error
+	src.Each(func(key, value []byte, tombstone bool) bool {
+		err = t.Set(t.pool.Hash(key), key, value, tombstone)
+		return err == nil
+	})
+	return err
+}
+
+// CanMerge reports that the references suffice for src.
+func (t *Table) CanMerge(src *Table) bool { return len(t.chunks)+2*len(src.chunks)+1 < maxChunks }
+
+// slotsFor is the number of slots in which n keys have a load of at most 3/4.
+func slotsFor(n int) int {
+	need := max(firstSlots, (n*4+2)/3)
+	return 1 << bits.Len(uint(need-1))
+}
+
+// WantsRewrite reports that half of the arena is dead.
+func (t *Table) WantsRewrite() bool {
+	return t != nil && t.used-t.live >= rewriteMin && t.used > 2*t.live
+}
+
+// RewriteGrowth is an upper bound of the memory that Rewrite takes until it is done.
+func (t *Table) RewriteGrowth() int64 {
+	return t.live + t.live/2 + 2*chunkSize + int64(slotsFor(t.len))*8 + int64(t.len)*orderBytes
+}
+
+// Rewrite copies the live entries to a new arena and lets the old one go. Values that the table returned are gone.
+func (t *Table) Rewrite() {
+	n := NewTable(t.pool, t.account)
+	n.version = t.version + 1
+	n.resize(slotsFor(t.len))
+	t.eachEntry(func(e []byte) bool {
+		n.adopt(t, e)
+		return true
+	})
+	ordered := t.order != nil
+	for _, c := range t.chunks {
+		t.pool.put(c)
+	}
+	t.charge(-(t.bytes - t.bigBytes)) // the big values go over to n, which has not charged them
+	n.bytes += t.bigBytes
+	*t = *n
+	if ordered {
+		t.EnableOrder()
+	}
+}
+
+// adopt takes over an entry of another table, its big value without copying it.
+func (t *Table) adopt(from *Table, e []byte) {
+	key := e[headerSize : headerSize+int(binary.LittleEndian.Uint16(e))]
+	var ref uint32
+	var err error
+	switch {
+	case e[2]&flagTombstone != 0:
+		ref, err = t.appendEntry(key, nil, flagTombstone)
+		t.tombstones++
+	case e[2]&flagBig != 0:
+		ref, err = t.appendBig(key, from.value(e), 0)
+	default:
+		ref, err = t.appendEntry(key, from.value(e), 0)
+	}
+	invariants.Must(err == nil, "delta", "rewriting a table into less room failed: %v", err)
+	t.place(uint64(t.pool.Hash(key))<<32 | uint64(ref))
+	t.len++
+}
+
+// RemoveBelow removes, without tombstones, every key whose first 8 bytes, big-endian, are below bucket.
+func (t *Table) RemoveBelow(bucket uint64) {
+	if t.Len() == 0 {
+		return
+	}
+	old := t.slots
+	t.charge(int64(len(old)) * 8)
+	t.slots = make([]uint64, len(old))
+	for _, s := range old {
+		if s == 0 {
+			continue
+		}
+		ref := uint32(s)
+		if key := t.key(ref); len(key) >= 8 && binary.BigEndian.Uint64(key) < bucket {
+			t.order.remove(t, ref)
+			t.bury(ref, true)
+			t.len--
+			t.again = true
+			continue
+		}
+		t.place(s)
+	}
+	t.charge(-int64(len(old)) * 8)
+	t.version++
+}
+
+// Ref names an entry for the time in which the table does not change. Prefix orders most pairs of keys without a look at
+// them.
+type Ref struct {
+	prefix uint64
+	ref    uint32
+}
+
+// RefBytes is the memory of one Ref.
+const RefBytes = 16
+
+// Sorted returns all entries in key order. It only reads the table.
+func (t *Table) Sorted() []Ref {
+	if t.Len() == 0 {
+		return nil
+	}
+	refs := make([]Ref, 0, t.len)
+	for _, s := range t.slots {
+		if s != 0 {
+			refs = append(refs, Ref{ref: uint32(s)})
+		}
+	}
+	skip := t.commonPrefix(refs)
+	for i := range refs {
+		refs[i].prefix = keyPrefix(t.key(refs[i].ref)[skip:])
+	}
+	slices.SortFunc(refs, func(a, b Ref) int {
+		if a.prefix != b.prefix {
+			if a.prefix < b.prefix {
+				return -1
+			}
+			return 1
+		}
+		return bytes.Compare(t.key(a.ref)[skip:], t.key(b.ref)[skip:])
+	})
+	return refs
+}
+
+// commonPrefix is the length of the prefix that all keys share: markers of one bucket share its 8 bytes.
+func (t *Table) commonPrefix(refs []Ref) int {
+	first := t.key(refs[0].ref)
+	n := len(first)
+	for _, r := range refs[1:] {
+		k := t.key(r.ref)
+		n = min(n, len(k))
+		i := 0
+		for i < n && k[i] == first[i] {
+			i++
+		}
+		n = i
+	}
+	return n
+}
+
+// At returns the entry of a Ref. The slices are valid until the table changes.
+func (t *Table) At(r Ref) (key, value []byte, tombstone bool) {
+	e := t.at(r.ref)
+	if e[2]&flagTombstone != 0 {
+		return t.key(r.ref), nil, true
+	}
+	return t.key(r.ref), t.value(e), false
+}
+
+// keyPrefix is the first 8 bytes of a key, padded with zeros: it never orders two keys the wrong way.
+func keyPrefix(key []byte) uint64 {
+	if len(key) >= 8 {
+		return binary.BigEndian.Uint64(key)
+	}
+	var b [8]byte
+	copy(b[:], key)
+	return binary.BigEndian.Uint64(b[:])
+}
+
+// audit recomputes what the table counts as it goes, and panics on a difference.
+func (t *Table) audit() {
+	bytes := int64(len(t.slots))*8 + t.bigBytes + int64(len(t.big))*chunkHeader
+	var big int64
+	for _, b := range t.big {
+		big += int64(cap(b))
+	}
+	for _, c := range t.chunks {
+		bytes += int64(cap(c)) + chunkHeader
+	}
+	if t.order != nil {
+		bytes += int64(t.len) * orderBytes
+		invariants.Must(t.order.tree.Len() == t.len, "delta", "order has %d keys, table %d", t.order.tree.Len(), t.len)
+	}
+	n, tombstones, live := 0, 0, int64(0)
+	for _, s := range t.slots {
+		if s != 0 {
+			e := t.at(uint32(s))
+			n++
+			live += int64(entrySize(e))
+			tombstones += int(e[2] & flagTombstone)
+		}
+	}
+	invariants.Must(n == t.len && live == t.live && tombstones == t.tombstones && bytes == t.bytes && big == t.bigBytes,
+		"delta", "counted %d keys, %d tombstones, %d live, %d bytes, %d big; found %d, %d, %d, %d, %d",
+		t.len, t.tombstones, t.live, t.bytes, t.bigBytes, n, tombstones, live, bytes, big)
+}

@@ -90,11 +90,8 @@ func (t *Table) arenaGrowth(src *Table) int64 {
 	var growth int64
 	for ; need > 0; n++ {
 		size := chunkClasses[chunkClass(n)]
-		if src.maxEntry+headerSize > size {
-			size = chunkSize
-		}
 		growth += int64(size) + chunkHeader
-		need -= int64(size - src.maxEntry)
+		need -= int64(max(0, size-src.maxEntry-headerSize)) // a small first chunk may hold next to nothing
 	}
 	return growth
 }

@@ -316,13 +316,13 @@ func (t *Table) addChunk(size int) {
 		used = headerSize // so that no reference is 0
 	}
 	class := chunkClass(len(t.chunks))
+	for class < len(chunkClasses)-1 && used+size > chunkClasses[class] {
+		class++
+	}
 	var c []byte
-	switch {
-	case used+size <= chunkClasses[class]:
+	if used+size <= chunkClasses[class] {
 		c = t.pool.get(class)
-	case used+size <= chunkSize:
-		c = t.pool.get(len(chunkClasses) - 1)
-	default: // one entry of a key that is nearly as long as a chunk
+	} else { // one entry of a key that is nearly as long as a chunk
 		c = make([]byte, used+size)
 	}
 	t.chunks = append(t.chunks, c[:used])

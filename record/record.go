@@ -16,6 +16,20 @@ const (
 	HeaderCause = "oncemill-cause"
 	// HeaderReplay carries the replay number of a record that was sent again on purpose, in decimal.
 	HeaderReplay = "oncemill-replay"
+	// HeaderPrefix is that of all of them.
+	HeaderPrefix = "oncemill-"
+)
+
+// Headers that the engine adds to a dead letter beside those of KIP-1034.
+const (
+	// HeaderDeadLetterSource names the source node that read the record; empty for a timer.
+	HeaderDeadLetterSource = "oncemill-dead-letter-source"
+	// HeaderDeadLetterReplay is the replay number under which this dead letter may be sent again, in decimal.
+	HeaderDeadLetterReplay = "oncemill-dead-letter-replay"
+	// HeaderDeadLetterID is the output id of the dead letter: the record keeps the id that it came with.
+	HeaderDeadLetterID = "oncemill-dead-letter-id"
+	// HeaderDeadLetterTimer is "store/name" of a timer that failed.
+	HeaderDeadLetterTimer = "oncemill-dead-letter-timer"
 )
 
 // Header is one header of a record. A nil Value is Kafka's null.

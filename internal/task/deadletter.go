@@ -1,0 +1,85 @@
+package task
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strconv"
+
+	"github.com/oncemill/oncemill/dedup"
+	"github.com/oncemill/oncemill/internal/host"
+	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/record"
+)
+
+// Headers of a dead letter. Those of Kafka Streams (KIP-1034) come first; key, value and the record's own headers are
+// unchanged, the engine's included: a replay needs the original id.
+const (
+	HeaderErrorException  = "__streams.errors.exception"
+	HeaderErrorStacktrace = "__streams.errors.stacktrace"
+	HeaderErrorMessage    = "__streams.errors.message"
+	HeaderErrorTopic      = "__streams.errors.topic"
+	HeaderErrorPartition  = "__streams.errors.partition"
+	HeaderErrorOffset     = "__streams.errors.offset"
+)
+
+// Limits of the error headers, so that a dead letter is hardly larger than its record.
+const (
+	maxMessageBytes = 4 << 10
+	maxStackBytes   = 16 << 10
+)
+
+// deadLetter emits the current record or timer to the dead letters. The caller has rolled back what it did.
+func (t *Task) deadLetter(f *host.Failure, d *dedup.Decision) error {
+	m := &t.current
+	topic := t.cfg.Plan.DeadLetters
+	n, err := t.cfg.Topics.Partitions(topic)
+	if err != nil {
+		return err
+	}
+	o := host.Output{Topic: topic, Partition: t.cfg.Partition % n, Timestamp: m.time(), Node: -1}
+	var own []record.Header
+	if m.timer != nil {
+		o.Key, o.Value = t.memory.copy(m.timer.key), t.memory.copy(m.timer.payload)
+		own = []record.Header{
+			{Key: record.HeaderDeadLetterTimer, Value: []byte(m.timer.storeName + "/" + m.timer.name)},
+		}
+	} else {
+		o.Key, o.Value, own = m.raw.Key, m.raw.Value, m.raw.Headers
+	}
+	o.ID = t.cause().OutputID(t.cfg.Plan.DeadLetters, d.Replay)
+	extra := t.errorHeaders(f, d.Replay, o.ID)
+	o.Headers = append(append(t.memory.newHeaders(len(own)+len(extra)), own...), extra...)
+	t.Stats.DeadLetters++
+	t.output(o)
+	return nil
+}
+
+func (t *Task) errorHeaders(f *host.Failure, replay uint32, id [16]byte) []record.Header {
+	text := func(s string, limit int) []byte { return []byte(s[:min(len(s), limit)]) }
+	m := &t.current
+	code := string(problem.CodeOf(f.Err))
+	if code == "" {
+		code = fmt.Sprintf("%T", f.Err)
+	}
+	headers := []record.Header{
+		{Key: HeaderErrorException, Value: []byte(code)},
+		{Key: HeaderErrorMessage, Value: text(f.Error(), maxMessageBytes)},
+	}
+	if f.Stack != nil {
+		headers = append(headers, record.Header{Key: HeaderErrorStacktrace, Value: text(string(f.Stack), maxStackBytes)})
+	}
+	if m.timer == nil {
+		headers = append(headers,
+			record.Header{Key: HeaderErrorTopic, Value: []byte(m.raw.Topic)},
+			record.Header{Key: HeaderErrorPartition, Value: strconv.AppendInt(nil, int64(m.raw.Partition), 10)},
+			record.Header{Key: HeaderErrorOffset, Value: strconv.AppendInt(nil, m.raw.Offset, 10)})
+	}
+	source := ""
+	if m.source != nil {
+		source = m.source.node.Name
+	}
+	return append(headers,
+		record.Header{Key: record.HeaderDeadLetterSource, Value: []byte(source)},
+		record.Header{Key: record.HeaderDeadLetterReplay, Value: strconv.AppendUint(nil, uint64(replay)+1, 10)},
+		record.Header{Key: record.HeaderDeadLetterID, Value: hex.AppendEncode(nil, id[:])})
+}

@@ -1,0 +1,78 @@
+package task
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/oncemill/oncemill/dedup"
+	"github.com/oncemill/oncemill/internal/host"
+	"github.com/oncemill/oncemill/record"
+)
+
+// message is what is being processed: a record or the firing of a timer. Its cause decides every id that is made for it.
+type message struct {
+	raw       *record.Raw
+	source    *source
+	timestamp int64 // bounded, milliseconds
+
+	id     []byte // of a deduplicated message that has one
+	kind   string
+	replay uint32
+
+	timer  *firing // set in a timer
+	parked uint64  // number of a parked record that is retried
+
+	cause    dedup.Cause
+	hasCause bool
+	outputs  uint32 // running number within the message
+	ids      uint32 // running number of NewID
+	causeRef []byte // value of the cause header, in the transaction's memory
+}
+
+func (t *Task) begin(s *source, raw *record.Raw) {
+	t.current = message{raw: raw, source: s, timestamp: raw.Timestamp.UnixMilli()}
+}
+
+// identify takes the id over from the verdict. A message without a usable id is known by its position.
+func (m *message) identify(d *dedup.Decision) {
+	m.id, m.kind, m.replay = d.ID, d.Kind, d.Replay
+}
+
+// reset makes the message as if its run had not begun, for the next attempt.
+func (m *message) reset() { m.outputs, m.ids, m.hasCause, m.causeRef = 0, 0, false, nil }
+
+func (m *message) phase() host.Phase {
+	if m.timer != nil {
+		return host.PhaseTimer
+	}
+	return host.PhaseProcess
+}
+
+// place names the message in errors.
+func (m *message) place() string {
+	if m.timer != nil {
+		return fmt.Sprintf("timer %q of store %q, key %q", m.timer.name, m.timer.storeName, m.timer.key)
+	}
+	return m.raw.Position.String()
+}
+
+func (t *Task) cause() *dedup.Cause {
+	m := &t.current
+	if m.hasCause {
+		return &m.cause
+	}
+	m.hasCause = true
+	app := t.cfg.Plan.App
+	switch {
+	case m.timer != nil:
+		m.cause = dedup.CauseOfTimer(app, m.timer.storeName, m.timer.key, m.timer.name, m.timer.number)
+	case len(m.id) > 0:
+		m.cause = dedup.CauseOfMessage(app, m.source.node.Dedup.Scope, m.kind, m.id)
+	default:
+		m.cause = dedup.CauseOfPosition(app, m.source.node.Name, m.raw.TopicID, m.raw.Partition, m.raw.Offset)
+	}
+	return &m.cause
+}
+
+// time is the bounded timestamp.
+func (m *message) time() time.Time { return time.UnixMilli(m.timestamp) }

@@ -1,0 +1,190 @@
+package task
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+
+	"github.com/oncemill/oncemill/dedup"
+	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/record"
+	"github.com/oncemill/oncemill/statestore"
+)
+
+// parked keeps records that wait for a delayed retry (S60) in the task's own store, so that they survive restarts and moves:
+//
+//	'p' | number 8                     -> the record      with a wall-clock timer of the same number
+//	'q' | hash of source and key 16 | number 8 -> nothing the queue of a key whose order is kept
+//
+// A record that queues behind another of its key has no timer; it runs when the one before it is done.
+type parked struct {
+	task *Task
+	view *statestore.View
+	decl *statestore.Declaration
+	// ordered says that a policy of the sub-topology keeps the order of keys, so that new records look at the queues.
+	ordered bool
+}
+
+const retryTimer = "retry"
+
+func parkedKey(number uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{'p'}, number)
+}
+
+func queuePrefix(source string, key []byte) []byte {
+	h := sha256.Sum256(appendBytes(appendBytes(nil, []byte(source)), key))
+	return append([]byte{'q'}, h[:16]...)
+}
+
+func queueKey(source string, key []byte, number uint64) []byte {
+	return binary.BigEndian.AppendUint64(queuePrefix(source, key), number)
+}
+
+// park puts the current record aside until due.
+func (p *parked) park(s *source, attempts int, due time.Time, keepOrder bool) error {
+	t := p.task
+	t.setMark()
+	number := t.current.parked // a record that is parked again keeps its place in the queue
+	if number == 0 {
+		t.now.sequence++
+		number = t.now.sequence
+	}
+	if err := p.put(number, s, attempts, keepOrder); err != nil {
+		return err
+	}
+	return t.timers.put(&firing{clock: statestore.WallClock, due: due.UnixMilli(), store: p.decl.ID(), key: parkedKey(number), name: retryTimer})
+}
+
+func (p *parked) put(number uint64, s *source, attempts int, queued bool) error {
+	raw := p.task.current.raw
+	rec := parkedRecord{source: s.node.Name, attempts: attempts, raw: *raw}
+	if err := p.view.Put(parkedKey(number), appendParked(nil, &rec)); err != nil {
+		return err
+	}
+	if !queued {
+		return nil
+	}
+	return p.view.Put(queueKey(s.node.Name, raw.Key, number), []byte{})
+}
+
+// waitBehind queues the current record if an earlier one of its key waits and the policy keeps the order.
+func (p *parked) waitBehind(s *source, d dedup.Decision, raw *record.Raw) (bool, error) {
+	if !p.ordered {
+		return false, nil
+	}
+	head, err := p.head(s.node.Name, raw.Key)
+	if err != nil || head == 0 {
+		return false, err
+	}
+	t := p.task
+	t.setMark()
+	t.now.sequence++
+	if err := p.put(t.now.sequence, s, 0, true); err != nil {
+		return false, err
+	}
+	t.Stats.Parked++
+	return true, t.concludeFailed(s, &d, dedup.Parked)
+}
+
+// head returns the number of the first record in the queue of a key, 0 when it is empty.
+func (p *parked) head(source string, key []byte) (uint64, error) {
+	prefix := queuePrefix(source, key)
+	it := p.view.Iterate(prefix, prefixEnd(prefix), false)
+	defer it.Close()
+	if !it.Next() {
+		return 0, it.Err()
+	}
+	return binary.BigEndian.Uint64(it.Key()[len(prefix):]), nil
+}
+
+// release runs a parked record whose timer fired, and then those of its key that waited behind it, until one is parked
+// again. The timer is already gone.
+func (p *parked) release(f *firing) error {
+	if len(f.key) != 9 || f.key[0] != 'p' {
+		return problem.New(problem.BadDurableBytes, "timer store", "a retry timer without a record")
+	}
+	number := binary.BigEndian.Uint64(f.key[1:])
+	for number != 0 {
+		next, err := p.run(number)
+		if err != nil {
+			return err
+		}
+		number = next
+	}
+	return nil
+}
+
+// run takes one parked record out and processes it. It returns the next of its queue, or 0.
+func (p *parked) run(number uint64) (next uint64, err error) {
+	t := p.task
+	value, found, err := p.view.Get(parkedKey(number))
+	if err != nil {
+		return 0, err
+	}
+	if !found {
+		return 0, problem.New(problem.InvariantBroken, "parked store", "record %d is gone before its retry", number)
+	}
+	rec, err := decodeParked(bytes.Clone(value))
+	if err != nil {
+		return 0, err
+	}
+	s := t.sourceNamed(rec.source)
+	if s == nil {
+		return 0, problem.New(problem.FingerprintChanged, "source "+rec.source, "records are parked for a source that no longer exists").
+			WithCure("bring the source back until its records have been retried")
+	}
+	queue := queueKey(rec.source, rec.raw.Key, number)
+	_, queued, err := p.view.Get(queue)
+	if err != nil {
+		return 0, err
+	}
+	if err := p.view.Delete(parkedKey(number)); err != nil {
+		return 0, err
+	}
+	if err := p.view.Delete(queue); err != nil {
+		return 0, err
+	}
+	before := t.Stats.Parked
+	t.begin(s, &rec.raw)
+	t.current.parked = number
+	d, err := t.check(s, &rec.raw, dedup.FromParked)
+	if err != nil {
+		return 0, err
+	}
+	if err := t.attempt(s, d, rec.attempts); err != nil || !queued || t.Stats.Parked > before {
+		return 0, err
+	}
+	return p.head(rec.source, rec.raw.Key)
+}
+
+// renew writes the markers of the parked records of a source again.
+func (p *parked) renew(s *source, before, after int64) error {
+	prefix := []byte{'p'}
+	var waiting []*parkedRecord
+	it := p.view.Iterate(prefix, prefixEnd(prefix), false)
+	var err error
+	for err == nil && it.Next() {
+		var rec *parkedRecord
+		if rec, err = decodeParked(bytes.Clone(it.Value())); err == nil && rec.source == s.node.Name {
+			waiting = append(waiting, rec)
+		}
+	}
+	if err == nil {
+		err = it.Err()
+	}
+	it.Close()
+	for i := 0; err == nil && i < len(waiting); i++ {
+		err = s.guard.RenewParked(&waiting[i].raw, before, after)
+	}
+	return err
+}
+
+func (t *Task) sourceNamed(name string) *source {
+	for i := range t.sources {
+		if t.sources[i].node.Name == name && !t.sources[i].input.Replay {
+			return &t.sources[i]
+		}
+	}
+	return nil
+}

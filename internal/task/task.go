@@ -1,0 +1,609 @@
+// Package task is the pure core: what one record does to one task. It has no Kafka client, no goroutine, no lock, no clock of
+// its own and no log; the worker and the test driver call it alike.
+//
+// The way of a record (see docs/DESIGN.md):
+//
+//	Step   position check -> timestamp bounds -> mark -> dedup verdict -> decode and walk the graph
+//	       -> success: marker, stream time, position, due stream-time timers
+//	       -> failure: roll back to the mark, failure policy
+//	Seal   the transaction's changelog records and its checkpoint record
+//	Confirm or Abort, once its outcome is known
+package task
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"runtime/debug"
+	"time"
+
+	"github.com/oncemill/oncemill/dedup"
+	"github.com/oncemill/oncemill/internal/graph"
+	"github.com/oncemill/oncemill/internal/host"
+	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/processor"
+	"github.com/oncemill/oncemill/record"
+	"github.com/oncemill/oncemill/statestore"
+)
+
+// Topics answers what the core has to know about output topics.
+type Topics interface {
+	// Partitions returns the number of partitions, or an error with the cure when the topic does not exist.
+	Partitions(topic string) (int32, error)
+	// MaxBytes is the largest record that the topic takes.
+	MaxBytes(topic string) int
+}
+
+// Config is what a task is made of.
+type Config struct {
+	Plan      *graph.Plan
+	Sub       *graph.SubTopology
+	Partition int32
+	// State is nil for a sub-topology without stores.
+	State  *statestore.Task
+	Topics Topics
+	// TopicIDs of the inputs, in their order.
+	TopicIDs [][16]byte
+	// Wait lets d pass between attempts of RetryInPlace; it returns false when the task has to end.
+	Wait func(d time.Duration) bool
+	// Now is read between attempts of RetryInPlace and for timers.
+	Now func() time.Time
+	// Skew bounds timestamps.
+	Skew Skew
+	// MaxTimers bounds the timers that fire after one record, and in one call of FireTimers. Default 1000.
+	MaxTimers int
+}
+
+// Skew bounds record timestamps against the wall clock, so that one record from the far future cannot expire every marker
+// and timer. Negative timestamps are treated as zero-th millisecond of 1970.
+type Skew struct {
+	// Future is how far a timestamp may lie ahead of the clock. Default one hour.
+	Future time.Duration
+	// Refuse sends such a record to the decode failure policy; without it the timestamp is clamped.
+	Refuse bool
+}
+
+// DefaultFuture is how far a timestamp may lie ahead of the clock.
+const DefaultFuture = time.Hour
+
+// DefaultMaxTimers bounds the timers of one step.
+const DefaultMaxTimers = 1000
+
+// Task is one task. It belongs to one goroutine.
+type Task struct {
+	cfg      Config
+	id       statestore.TaskID
+	instance *graph.Instance
+	sources  []source // by input
+	state    *statestore.Task
+	timers   *timers // nil without a timer store
+	parked   *parked // nil without a parked store
+	taskView *statestore.View
+
+	committed statestore.Checkpoint // as of the last confirmed transaction
+	sealed    statestore.Checkpoint // of the transaction whose outcome is open
+	logs      []statestore.LogPosition
+	buckets   []statestore.BucketStart
+
+	start   []int64 // by input: where the task starts when no transaction committed a position, or a skip was accepted
+	next    []int64 // by input: the position, uncommitted steps included
+	epochs  []int32
+	now     progress
+	mark    progress
+	dirty   bool
+	steps   int
+	outputs []host.Output // of the open transaction, not yet taken by the shell
+	outMark int
+	memory  memory
+
+	// refused are records whose output the broker refused in an aborted transaction (see Refuse).
+	refused map[refusedRecord]*host.Failure
+
+	current message
+	node    *host.Node
+	failed  *host.Failure
+	clock   time.Time // wall clock of the step
+
+	// Stats counts since the last call of TakeStats.
+	Stats Stats
+}
+
+// source is one input with its port and its guard.
+type source struct {
+	input  graph.Input
+	node   *graph.Node
+	port   host.SourcePort
+	guard  *dedup.Guard
+	store  *statestore.Declaration // of the markers
+	origin dedup.Origin
+}
+
+// progress is what a rolled back record takes back besides stores and outputs.
+type progress struct {
+	streamTime int64
+	markerTime int64
+	sequence   uint64
+}
+
+// Stats are counts of one task.
+type Stats struct {
+	Consumed, Processed, Bytes      uint64
+	Verdicts                        [16]uint64 // by dedup.Verdict
+	Skipped, DeadLetters, Parked    uint64
+	Failures                        [8]uint64 // by host.Phase
+	TimersFired, TimersFailed       uint64
+	Clamped                         uint64
+	OutputsReplayed, RetriesInPlace uint64
+}
+
+// New makes a task at a checkpoint. The zero checkpoint with positions is that of a task that has never run.
+func New(cfg Config, at statestore.Position) (*Task, error) {
+	if cfg.MaxTimers == 0 {
+		cfg.MaxTimers = DefaultMaxTimers
+	}
+	if cfg.Skew.Future == 0 {
+		cfg.Skew.Future = DefaultFuture
+	}
+	t := &Task{cfg: cfg, id: statestore.TaskID{SubTopology: cfg.Sub.Name, Partition: cfg.Partition}, state: cfg.State,
+		committed: at.Checkpoint, logs: at.Logs, buckets: at.Buckets}
+	var err error
+	if t.instance, err = cfg.Plan.Instantiate(cfg.Sub, t, t.id.String()); err != nil {
+		return nil, err
+	}
+	t.openStores()
+	for _, in := range cfg.Sub.Inputs {
+		if err := t.addSource(in); err != nil {
+			return nil, err
+		}
+	}
+	t.start, t.next, t.epochs = make([]int64, len(t.sources)), make([]int64, len(t.sources)), make([]int32, len(t.sources))
+	t.rewind()
+	return t, nil
+}
+
+func (t *Task) openStores() {
+	if t.state == nil {
+		return
+	}
+	for _, st := range t.cfg.Sub.Stores {
+		view := t.state.View(st.Declaration)
+		switch st.Kind {
+		case statestore.KindTask:
+			t.taskView = view
+		case statestore.KindTimers:
+			t.timers = newTimers(t, view)
+		case statestore.KindParked:
+			t.parked = &parked{task: t, view: view, decl: st.Declaration, ordered: t.keepsOrder()}
+		}
+	}
+	if t.timers == nil {
+		return
+	}
+	for _, i := range t.cfg.Sub.Nodes {
+		for _, d := range t.cfg.Plan.Nodes[i].TimerStores {
+			t.state.View(d).OnDelete = func(key []byte) error { return t.timers.cancelAll(d, key) }
+		}
+	}
+}
+
+func (t *Task) addSource(in graph.Input) error {
+	n := t.cfg.Plan.Nodes[in.Source]
+	s := source{input: in, node: n, port: t.instance.Sources[in.Source]}
+	if in.Replay {
+		s.origin = dedup.FromReplay
+	}
+	if n.Dedup != nil {
+		for i := range t.sources { // a source and its replay topic share one guard
+			if t.sources[i].node == n {
+				s.guard, s.store = t.sources[i].guard, t.sources[i].store
+			}
+		}
+		if s.guard == nil {
+			s.store = t.cfg.Sub.ByKind(statestore.KindMarkers, n.Index).Declaration
+			guard, err := dedup.NewGuard(*n.Dedup, t.cfg.Plan.App, n.Name, t.state.View(s.store))
+			if err != nil {
+				return err
+			}
+			s.guard = guard
+		}
+	}
+	t.sources = append(t.sources, s)
+	return nil
+}
+
+// rewind sets everything volatile to the last confirmed transaction.
+func (t *Task) rewind() {
+	t.now = progress{streamTime: t.committed.StreamTime, sequence: t.committed.Sequence}
+	if t.committed.N == 0 {
+		t.now.streamTime = statestore.MinStreamTime
+	}
+	t.now.markerTime = t.now.streamTime
+	for _, h := range t.committed.Horizons {
+		for _, s := range t.sources {
+			if s.store != nil && s.store.ID() == h.Store {
+				t.now.markerTime = max(t.now.markerTime, s.guard.TimeAt(h.Bucket))
+			}
+		}
+	}
+	for i := range t.next {
+		t.next[i], t.epochs[i] = t.start[i], -1
+		for _, in := range t.committed.Inputs {
+			if in.Topic == t.sources[i].input.Topic {
+				t.next[i], t.epochs[i] = max(in.Next, t.start[i]), in.LeaderEpoch
+			}
+		}
+	}
+	t.dirty, t.steps, t.outputs, t.outMark = false, 0, t.outputs[:0], 0
+	t.failed, t.node = nil, nil
+	if t.timers != nil {
+		t.timers.forget()
+	}
+}
+
+// ID is the task's id.
+func (t *Task) ID() statestore.TaskID { return t.id }
+
+// N is the number of the last confirmed transaction.
+func (t *Task) N() uint64 { return t.committed.N }
+
+// Next is the position in an input: the offset of the next record to process, open transaction included.
+func (t *Task) Next(input int) int64 { return t.next[input] }
+
+// StartAt raises the position in an input: of one that no transaction has committed yet, or beyond a skip that was accepted
+// on purpose.
+func (t *Task) StartAt(input int, offset int64) {
+	t.start[input] = offset
+	t.next[input] = max(t.next[input], offset)
+}
+
+// Inputs are the topics of the task, in the order that Step counts them.
+func (t *Task) Inputs() []graph.Input { return t.cfg.Sub.Inputs }
+
+// Dirty reports that the open transaction holds something of this task to commit.
+func (t *Task) Dirty() bool { return t.dirty }
+
+// Steps is the number of records and timers in the open transaction.
+func (t *Task) Steps() int { return t.steps }
+
+// State is the task's state, nil for a task without stores.
+func (t *Task) State() *statestore.Task { return t.state }
+
+// StreamTime is the task's stream time, open transaction included.
+func (t *Task) StreamTimeMillis() int64 { return t.now.streamTime }
+
+// Close closes the processors. It does not release the state.
+func (t *Task) Close() error {
+	var errs []error
+	for _, c := range t.instance.Close {
+		errs = append(errs, c())
+	}
+	return errors.Join(errs...)
+}
+
+// Step processes one record. An error ends the task: a policy said stop, or the state failed. Everything that is not fatal
+// is settled inside. The raw record and its bytes must stay unchanged until the transaction has ended.
+func (t *Task) Step(input int, raw *record.Raw, now time.Time) error {
+	s := &t.sources[input]
+	t.clock = now
+	t.Stats.Consumed++
+	t.Stats.Bytes += uint64(len(raw.Key) + len(raw.Value))
+	if raw.Offset < t.next[input] {
+		t.Stats.Verdicts[dedup.Redelivery]++
+		return nil
+	}
+	t.dirty = true
+	t.steps++
+	if err := t.admit(s, raw); err != nil {
+		return err
+	}
+	t.next[input], t.epochs[input] = raw.Offset+1, raw.LeaderEpoch
+	return t.fireStreamTimers()
+}
+
+// admit runs a record that the position check let through.
+func (t *Task) admit(s *source, raw *record.Raw) error {
+	t.begin(s, raw)
+	d, err := t.check(s, raw, s.origin)
+	if err != nil {
+		return err
+	}
+	t.setMark()
+	if refused := t.boundTimestamp(s, raw); refused != nil && d.Action == dedup.Run {
+		return t.settle(s, d, refused, 0)
+	}
+	switch d.Action {
+	case dedup.Drop:
+		return nil
+	case dedup.Replay:
+		return t.replayOutputs(&d)
+	case dedup.Quarantine:
+		return t.quarantine(s, d)
+	case dedup.Halt:
+		return fmt.Errorf("%s: %w", raw.Position, d.Reason)
+	}
+	if t.parked != nil {
+		if waits, err := t.parked.waitBehind(s, d, raw); waits || err != nil {
+			return err
+		}
+	}
+	return t.attempt(s, d, 0)
+}
+
+// check asks the guard, and names the message.
+func (t *Task) check(s *source, raw *record.Raw, origin dedup.Origin) (dedup.Decision, error) {
+	if s.guard == nil {
+		return dedup.Decision{Verdict: dedup.New, Action: dedup.Run}, nil
+	}
+	d, err := s.guard.Check(raw, origin, t.now.markerTime)
+	if err != nil {
+		return d, err
+	}
+	t.Stats.Verdicts[d.Verdict]++
+	t.current.identify(&d)
+	return d, nil
+}
+
+// attempt runs the graph on the current record, and settles its failure. attempts counts the failed runs before.
+func (t *Task) attempt(s *source, d dedup.Decision, attempts int) error {
+	t.setMark()
+	failure := t.refusal(s)
+	if failure == nil {
+		failure = t.call(func() error { return s.port(t.current.raw) })
+	}
+	if failure != nil {
+		if fatal := fatalCause(failure); fatal != nil {
+			return fatal
+		}
+		return t.settle(s, d, failure, attempts)
+	}
+	if err := t.conclude(s, &d, dedup.Applied); err != nil {
+		return err
+	}
+	t.now.streamTime = max(t.now.streamTime, t.current.timestamp)
+	t.now.markerTime = max(t.now.markerTime, t.now.streamTime)
+	t.Stats.Processed++
+	return t.evict()
+}
+
+// call runs user code: a panic becomes a failure of the node that ran, and a failure that user code swallowed counts.
+func (t *Task) call(fn func() error) (failure *host.Failure) {
+	t.failed, t.node = nil, nil
+	defer func() {
+		if r := recover(); r != nil {
+			name := ""
+			if t.node != nil {
+				name = t.node.Name
+			}
+			failure = &host.Failure{Phase: t.current.phase(), Node: name, Stack: debug.Stack(),
+				Err: problem.New(problem.HandlerPanicked, fmt.Sprintf("node %q at %s", name, t.current.place()), "panic: %v", r)}
+		}
+		t.node = nil
+	}()
+	err := fn()
+	if t.failed != nil {
+		return t.failed
+	}
+	if err != nil && !errors.As(err, &failure) {
+		failure = &host.Failure{Phase: t.current.phase(), Err: err}
+	}
+	return failure
+}
+
+// conclude writes the marker of a record that is settled.
+func (t *Task) conclude(s *source, d *dedup.Decision, outcome dedup.Outcome) error {
+	if s.guard == nil {
+		return nil
+	}
+	var outputs []dedup.Output
+	if outcome == dedup.Applied && s.node.Dedup.OnDuplicate == dedup.ReplayOutputs {
+		outputs = recordable(t.outputs[t.outMark:])
+	}
+	t.now.markerTime = max(t.now.markerTime, t.current.timestamp)
+	return s.guard.Record(d, t.current.raw, t.now.markerTime, outcome, outputs)
+}
+
+// settle applies the failure policy to the current record. Everything the record did is rolled back first.
+func (t *Task) settle(s *source, d dedup.Decision, failure *host.Failure, attempts int) error {
+	t.rollback()
+	t.Stats.Failures[failure.Phase]++
+	policy := t.policy(s, failure)
+	tried := attempts
+	for {
+		if policy.Action != processor.ActionRetry && policy.Action != processor.ActionPark || tried < len(policy.Delays) {
+			break
+		}
+		tried -= len(policy.Delays)
+		policy = policy.Next()
+	}
+	switch policy.Action {
+	case processor.ActionRetry:
+		t.Stats.RetriesInPlace++
+		if !t.cfg.Wait(policy.Delays[tried]) {
+			return fmt.Errorf("%s: %w", t.current.place(), failure)
+		}
+		return t.attempt(s, d, attempts+1)
+	case processor.ActionPark:
+		t.Stats.Parked++
+		if err := t.parked.park(s, attempts+1, t.clock.Add(policy.Delays[tried]), policy.KeepOrder); err != nil {
+			return err
+		}
+		return t.concludeFailed(s, &d, dedup.Parked)
+	case processor.ActionSkip:
+		t.Stats.Skipped++
+		return t.concludeFailed(s, &d, dedup.Skipped)
+	case processor.ActionDeadLetter:
+		if err := t.deadLetter(failure, &d); err != nil {
+			return err
+		}
+		return t.concludeFailed(s, &d, dedup.DeadLettered)
+	default:
+		return fmt.Errorf("%s: %w", t.current.place(), failure)
+	}
+}
+
+func (t *Task) concludeFailed(s *source, d *dedup.Decision, outcome dedup.Outcome) error {
+	if err := t.conclude(s, d, outcome); err != nil {
+		return err
+	}
+	return t.evict()
+}
+
+// policy finds the failure policy: that of the node that failed, in its phase.
+func (t *Task) policy(s *source, f *host.Failure) processor.Policy {
+	n := s.node
+	if named := t.cfg.Plan.Node(f.Node); named != nil {
+		n = named
+	}
+	switch f.Phase {
+	case host.PhaseDecode:
+		return n.Policies.Decode
+	case host.PhaseEncode:
+		return n.Policies.Encode
+	case host.PhaseProduce:
+		return n.Policies.Produce
+	case host.PhaseTimer:
+		return n.Policies.Timer
+	default:
+		return n.Policies.Process
+	}
+}
+
+// quarantine sends a record that dedup refuses to the dead letters.
+func (t *Task) quarantine(s *source, d dedup.Decision) error {
+	t.setMark()
+	failure := &host.Failure{Phase: host.PhaseDedup, Node: s.node.Name, Err: d.Reason}
+	t.Stats.Failures[host.PhaseDedup]++
+	if err := t.deadLetter(failure, &d); err != nil {
+		return err
+	}
+	return t.concludeFailed(s, &d, dedup.DeadLettered)
+}
+
+// evict moves the horizons with marker time: whole buckets expire, the same on every replay. The markers of parked records
+// are written again first: a marker of work that is under way is never evicted (R8).
+func (t *Task) evict() error {
+	before, after := t.mark.markerTime, t.now.markerTime
+	for i := range t.sources {
+		s := &t.sources[i]
+		if s.guard == nil || s.input.Replay || !s.isFirstOf(t.sources[:i]) || s.guard.Horizon(before) == s.guard.Horizon(after) {
+			continue
+		}
+		if t.parked != nil {
+			if err := t.parked.renew(s, before, after); err != nil {
+				return err
+			}
+		}
+		t.state.SetHorizon(s.store, s.guard.Horizon(after))
+	}
+	return nil
+}
+
+// boundTimestamp clamps or refuses a timestamp out of bounds.
+func (t *Task) boundTimestamp(s *source, raw *record.Raw) *host.Failure {
+	ms := raw.Timestamp.UnixMilli()
+	limit := t.clock.Add(t.cfg.Skew.Future).UnixMilli()
+	switch {
+	case ms < 0:
+		ms = 0
+	case ms > limit:
+		ms = limit
+	default:
+		t.current.timestamp = ms
+		return nil
+	}
+	if t.cfg.Skew.Refuse {
+		t.current.timestamp = ms
+		return &host.Failure{Phase: host.PhaseDecode, Node: s.node.Name, Err: problem.New(problem.TimestampRefused,
+			raw.Position.String(), "timestamp %d ms is outside 0 to %d", raw.Timestamp.UnixMilli(), limit)}
+	}
+	t.Stats.Clamped++
+	t.current.timestamp = ms
+	clamped := *raw
+	clamped.Timestamp = time.UnixMilli(ms)
+	t.current.raw = &clamped
+	return nil
+}
+
+func (t *Task) setMark() {
+	t.mark, t.outMark = t.now, len(t.outputs)
+	if t.state != nil {
+		t.state.Mark()
+	}
+}
+
+func (t *Task) rollback() {
+	t.now = t.mark
+	t.outputs = t.outputs[:t.outMark]
+	t.current.reset()
+	t.failed = nil
+	if t.state != nil {
+		t.state.Rollback()
+	}
+	if t.timers != nil {
+		t.timers.forget()
+	}
+}
+
+// keepsOrder reports that a failure policy of the sub-topology keeps the order of keys.
+func (t *Task) keepsOrder() bool {
+	for _, i := range t.cfg.Sub.Nodes {
+		p := &t.cfg.Plan.Nodes[i].Policies
+		if p.Process.KeepsOrder() || p.Decode.KeepsOrder() || p.Encode.KeepsOrder() || p.Produce.KeepsOrder() {
+			return true
+		}
+	}
+	return false
+}
+
+// refusedRecord is a record by its position.
+type refusedRecord struct {
+	topic  string
+	offset int64
+}
+
+// Refuse remembers that the broker refused an output of a record, so that the record meets its produce policy when it is
+// processed again after the abort. A timer's output has no record: then Refuse returns false, and the error is fatal.
+func (t *Task) Refuse(o *host.Output, err error) bool {
+	if o.CauseTopic == "" {
+		return false
+	}
+	if t.refused == nil {
+		t.refused = map[refusedRecord]*host.Failure{}
+	}
+	name := t.cfg.Plan.App
+	if o.Node >= 0 {
+		name = t.cfg.Plan.Nodes[o.Node].Name
+	}
+	t.refused[refusedRecord{o.CauseTopic, o.CauseOffset}] = &host.Failure{Phase: host.PhaseProduce, Node: name,
+		Err: problem.Wrap(problem.ProduceFailed, fmt.Sprintf("topic %q", o.Topic), err)}
+	return true
+}
+
+// refusal returns the remembered failure of the current record.
+func (t *Task) refusal(s *source) *host.Failure {
+	if len(t.refused) == 0 {
+		return nil
+	}
+	return t.refused[refusedRecord{t.current.raw.Topic, t.current.raw.Offset}]
+}
+
+// fatalCause returns the error if it is not the record's fault: then no failure policy may touch the record.
+func fatalCause(f *host.Failure) error {
+	for _, fatal := range []error{statestore.ErrClosed, statestore.ErrReleased, statestore.ErrBudget,
+		&problem.Error{Code: problem.StoreIO}, &problem.Error{Code: problem.StoreCorrupt}, &problem.Error{Code: problem.InvariantBroken}} {
+		if errors.Is(f, fatal) {
+			return f
+		}
+	}
+	return nil
+}
+
+// TakeStats returns the counts since the last call.
+func (t *Task) TakeStats() Stats {
+	s := t.Stats
+	t.Stats = Stats{}
+	return s
+}
+
+// noTime is later than any timer.
+const noTime = int64(math.MaxInt64)

@@ -1,0 +1,339 @@
+package task
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/oncemill/oncemill/dedup"
+	"github.com/oncemill/oncemill/internal/graph"
+	"github.com/oncemill/oncemill/internal/host"
+	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/processor"
+	"github.com/oncemill/oncemill/record"
+	"github.com/oncemill/oncemill/statestore"
+)
+
+// timers keeps the timers of a task in its own store, under two keys each:
+//
+//	'd' | clock 1 | due 8 | number 8      -> the timer        the order in which they fire
+//	'i' | store 4 | key length 4 | key | name -> clock, due, number   to replace and cancel
+//
+// due is milliseconds since 1970 with the sign bit flipped, so that byte order is time order.
+type timers struct {
+	task *Task
+	view *statestore.View
+	// due caches the earliest timer of each clock; unknown is math.MinInt64.
+	due [3]int64
+}
+
+const unknown = int64(-1 << 63)
+
+func newTimers(t *Task, v *statestore.View) *timers {
+	ts := &timers{task: t, view: v}
+	ts.forget()
+	return ts
+}
+
+// firing is a timer that is due.
+type firing struct {
+	clock     statestore.Clock
+	due       int64
+	number    uint64
+	node      string
+	store     uint32
+	storeName string
+	key       []byte
+	name      string
+	payload   []byte
+}
+
+// forget drops what is cached, after a rollback.
+func (ts *timers) forget() {
+	ts.due[statestore.StreamTime], ts.due[statestore.WallClock] = unknown, unknown
+}
+
+func dueKey(clock statestore.Clock, due int64, number uint64) []byte {
+	b := make([]byte, 0, 18)
+	b = append(b, 'd', byte(clock))
+	b = binary.BigEndian.AppendUint64(b, uint64(due)^1<<63)
+	return binary.BigEndian.AppendUint64(b, number)
+}
+
+func identityKey(store uint32, key []byte, name string) []byte {
+	b := make([]byte, 0, 9+len(key)+len(name))
+	b = binary.BigEndian.AppendUint32(append(b, 'i'), store)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(key)))
+	return append(append(b, key...), name...)
+}
+
+// formatTimer is the version of the durable form of a timer.
+const formatTimer = 1
+
+func appendTimer(b []byte, f *firing) []byte {
+	b = append(b, formatTimer)
+	b = appendBytes(b, []byte(f.node))
+	b = binary.BigEndian.AppendUint32(b, f.store)
+	b = appendBytes(b, f.key)
+	b = appendBytes(b, []byte(f.name))
+	return appendBytes(b, f.payload)
+}
+
+// decodeTimer reads a timer from its due key and its value. The slices are copies.
+func decodeTimer(key, value []byte) (*firing, error) {
+	bad := func(what string) error {
+		return problem.New(problem.BadDurableBytes, "timer store", "a timer whose %s cannot be read", what)
+	}
+	if len(key) != 18 || key[0] != 'd' {
+		return nil, bad("key")
+	}
+	f := &firing{clock: statestore.Clock(key[1]), due: int64(binary.BigEndian.Uint64(key[2:]) ^ 1<<63), number: binary.BigEndian.Uint64(key[10:])}
+	r := reader{b: bytes.Clone(value)}
+	if version := r.byte(); version != formatTimer {
+		return nil, bad(fmt.Sprintf("format %d", version))
+	}
+	f.node = string(r.bytes())
+	f.store = r.uint32()
+	f.key = r.bytes()
+	f.name = string(r.bytes())
+	f.payload = r.bytes()
+	if r.failed || len(r.b) > 0 {
+		return nil, bad("value")
+	}
+	return f, nil
+}
+
+func (ts *timers) schedule(n *host.Node, d *statestore.Declaration, key []byte, timer statestore.Timer) error {
+	if timer.Clock != statestore.StreamTime && timer.Clock != statestore.WallClock {
+		return fmt.Errorf("timer %q has no clock: use statestore.StreamTime or statestore.WallClock", timer.Name)
+	}
+	return ts.put(&firing{clock: timer.Clock, due: timer.At.UnixMilli(), node: n.Name, store: d.ID(), key: key, name: timer.Name, payload: timer.Payload})
+}
+
+func (ts *timers) put(f *firing) error {
+	if _, err := ts.cancel(f.store, f.key, f.name); err != nil {
+		return err
+	}
+	ts.task.now.sequence++
+	f.number = ts.task.now.sequence
+	if err := ts.view.Put(dueKey(f.clock, f.due, f.number), appendTimer(nil, f)); err != nil {
+		return err
+	}
+	id := append([]byte{byte(f.clock)}, dueKey(f.clock, f.due, f.number)[2:]...)
+	if err := ts.view.Put(identityKey(f.store, f.key, f.name), id); err != nil {
+		return err
+	}
+	if ts.due[f.clock] != unknown {
+		ts.due[f.clock] = min(ts.due[f.clock], f.due)
+	}
+	return nil
+}
+
+// cancel removes a timer by its identity.
+func (ts *timers) cancel(store uint32, key []byte, name string) (bool, error) {
+	id := identityKey(store, key, name)
+	v, found, err := ts.view.Get(id)
+	if err != nil || !found {
+		return false, err
+	}
+	return true, ts.remove(id, append([]byte{'d'}, v...))
+}
+
+func (ts *timers) remove(identity, due []byte) error {
+	if err := ts.view.Delete(identity); err != nil {
+		return err
+	}
+	ts.forget()
+	return ts.view.Delete(due)
+}
+
+// cancelAll removes the timers of a key that is deleted: a timer exists only while its state does.
+func (ts *timers) cancelAll(d *statestore.Declaration, key []byte) error {
+	prefix := identityKey(d.ID(), key, "")
+	var names []string
+	it := ts.view.Iterate(prefix, prefixEnd(prefix), false)
+	for it.Next() {
+		names = append(names, string(it.Key()[len(prefix):]))
+	}
+	err := it.Err()
+	it.Close()
+	for i := 0; err == nil && i < len(names); i++ {
+		_, err = ts.cancel(d.ID(), key, names[i])
+	}
+	return err
+}
+
+// prefixEnd is the least key above all that begin with prefix, which never consists of 0xff only.
+func prefixEnd(prefix []byte) []byte {
+	end := bytes.Clone(prefix)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return nil
+}
+
+// earliest returns the due time of the next timer of a clock, or noTime.
+func (ts *timers) earliest(clock statestore.Clock) (int64, error) {
+	if ts.due[clock] != unknown {
+		return ts.due[clock], nil
+	}
+	f, err := ts.first(clock)
+	switch {
+	case err != nil:
+		return 0, err
+	case f == nil:
+		ts.due[clock] = noTime
+	default:
+		ts.due[clock] = f.due
+	}
+	return ts.due[clock], nil
+}
+
+func (ts *timers) first(clock statestore.Clock) (*firing, error) {
+	prefix := []byte{'d', byte(clock)}
+	it := ts.view.Iterate(prefix, prefixEnd(prefix), false)
+	defer it.Close()
+	if !it.Next() {
+		return nil, it.Err()
+	}
+	f, err := decodeTimer(it.Key(), it.Value())
+	if err != nil {
+		return nil, err
+	}
+	for _, st := range ts.task.cfg.Sub.Stores {
+		if st.ID() == f.store {
+			f.storeName = st.Name
+		}
+	}
+	return f, nil
+}
+
+// fireStreamTimers runs the stream-time timers that came due with the record, each on its own.
+func (t *Task) fireStreamTimers() error {
+	if t.timers == nil {
+		return nil
+	}
+	_, err := t.fire(statestore.StreamTime, t.now.streamTime, t.cfg.MaxTimers)
+	return err
+}
+
+// FireTimers runs the timers that are due at now, by both clocks, at most Config.MaxTimers of each. It reports whether more
+// are due: the caller commits and comes back.
+func (t *Task) FireTimers(now time.Time) (more bool, err error) {
+	if t.timers == nil {
+		return false, nil
+	}
+	t.clock = now
+	wall, err := t.fire(statestore.WallClock, now.UnixMilli(), t.cfg.MaxTimers)
+	if err != nil {
+		return false, err
+	}
+	stream, err := t.fire(statestore.StreamTime, t.now.streamTime, t.cfg.MaxTimers)
+	return wall || stream, err
+}
+
+// NextTimer is when the next wall-clock timer is due; false when there is none.
+func (t *Task) NextTimer() (time.Time, bool, error) {
+	if t.timers == nil {
+		return time.Time{}, false, nil
+	}
+	due, err := t.timers.earliest(statestore.WallClock)
+	return time.UnixMilli(due), err == nil && due != noTime, err
+}
+
+func (t *Task) fire(clock statestore.Clock, until int64, limit int) (more bool, err error) {
+	for range limit {
+		due, err := t.timers.earliest(clock)
+		if err != nil || due > until {
+			return false, err
+		}
+		f, err := t.timers.first(clock)
+		if err != nil {
+			return false, err
+		}
+		t.dirty = true
+		t.steps++
+		if err := t.fireOne(f); err != nil {
+			return false, err
+		}
+	}
+	due, err := t.timers.earliest(clock)
+	return due <= until, err
+}
+
+// fireOne removes the timer and calls its handler. Its failure harms no record and no other timer.
+func (t *Task) fireOne(f *firing) error {
+	t.current = message{raw: &record.Raw{Position: record.Position{Partition: t.cfg.Partition, Offset: -1}, Timestamp: time.UnixMilli(f.due)},
+		timer: f, timestamp: min(f.due, max(t.now.streamTime, t.clock.UnixMilli()))}
+	gone := func() error {
+		t.setMark()
+		return t.timers.remove(identityKey(f.store, f.key, f.name), dueKey(f.clock, f.due, f.number))
+	}
+	if t.parked != nil && f.store == t.parked.decl.ID() {
+		if err := gone(); err != nil {
+			return err
+		}
+		return t.parked.release(f)
+	}
+	for attempt := 0; ; attempt++ {
+		if err := gone(); err != nil {
+			return err
+		}
+		failure := t.call(func() error { return t.callTimer(f) })
+		if failure == nil {
+			t.Stats.TimersFired++
+			return nil
+		}
+		if fatal := fatalCause(failure); fatal != nil {
+			return fatal
+		}
+		failure.Phase = host.PhaseTimer
+		again, err := t.settleTimer(f, failure, attempt, gone)
+		if !again || err != nil {
+			return err
+		}
+	}
+}
+
+func (t *Task) callTimer(f *firing) error {
+	port := t.instance.Timers[graph.TimerKey{Node: f.node, Store: f.store}]
+	if port == nil {
+		return &host.Failure{Phase: host.PhaseTimer, Node: f.node, Err: problem.New(problem.HandlerFailed, t.current.place(),
+			"node %q no longer handles timers of this store", f.node).WithCure("keep topology.OnTimer until its timers have fired")}
+	}
+	return port(f.key, statestore.Timer{Name: f.name, At: time.UnixMilli(f.due), Clock: f.clock, Payload: f.payload})
+}
+
+// settleTimer applies the timer policy; again asks for another attempt.
+func (t *Task) settleTimer(f *firing, failure *host.Failure, attempt int, gone func() error) (again bool, err error) {
+	t.rollback()
+	t.Stats.Failures[host.PhaseTimer]++
+	t.Stats.TimersFailed++
+	policy := t.policy(&source{node: &graph.Node{}}, failure)
+	if n := t.cfg.Plan.Node(f.node); n != nil {
+		policy = n.Policies.Timer
+	}
+	for policy.Action == processor.ActionRetry && attempt >= len(policy.Delays) {
+		attempt -= len(policy.Delays)
+		policy = policy.Next()
+	}
+	switch policy.Action {
+	case processor.ActionRetry:
+		t.Stats.RetriesInPlace++
+		if t.cfg.Wait(policy.Delays[attempt]) {
+			return true, nil
+		}
+	case processor.ActionSkip:
+		t.Stats.Skipped++
+		return false, gone()
+	case processor.ActionDeadLetter:
+		if err := gone(); err != nil {
+			return false, err
+		}
+		return false, t.deadLetter(failure, &dedup.Decision{})
+	}
+	return false, fmt.Errorf("%s: %w", t.current.place(), failure)
+}

@@ -173,14 +173,15 @@ func (g *Guard) judgeParked(d *Decision, r *record.Raw, found bool) {
 	}
 }
 
-// RenewParked writes the marker of a parked record again, at a later time. A marker of work that is still under way is
-// never evicted (R8): the task calls it for each parked record whenever the horizon has risen.
-func (g *Guard) RenewParked(r *record.Raw, time int64) error {
-	d, err := g.Check(r, FromParked, time)
+// RenewParked writes the marker of a parked record again when marker time moves on. A marker of work that is still under
+// way is never evicted (R8): whenever the horizon rises, the task calls it for each parked record, in the same
+// transaction, with the time before and after.
+func (g *Guard) RenewParked(r *record.Raw, before, after int64) error {
+	d, err := g.Check(r, FromParked, before)
 	if err != nil || d.Action != Run {
 		return err
 	}
-	return g.Record(&d, r, time, Parked, nil)
+	return g.Record(&d, r, after, Parked, nil)
 }
 
 // refuse turns the decision into a refusal. It has a marker of its own, beside that of the id, which stays as it is: so

@@ -42,11 +42,13 @@ func (g *Guard) judgeReplay(d *Decision, r *record.Raw, time int64, found bool) 
 		return g.judgeReplayAbsent(d, r, time)
 	case m.at(r):
 		d.Verdict, d.Action = Redelivery, Drop
+	case n <= m.Replay:
+		d.Verdict, d.Action = Duplicate, Drop
 	case m.Outcome != DeadLettered && g.conflicts(d):
 		return g.refuse(d, r, Conflict, time, problem.New(problem.ReplayRefused, g.place(r),
 			"replay %d has another key or value than the message that was %s under its id", n, m.Outcome).
 			WithCure("send it as a new message, under an id of its own"))
-	case m.Outcome != DeadLettered || n <= m.Replay:
+	case m.Outcome != DeadLettered:
 		d.Verdict, d.Action = Duplicate, Drop
 	case n > m.Replay+1 && !forced:
 		return g.refuse(d, r, Invalid, time, problem.New(problem.ReplayRefused, g.place(r),

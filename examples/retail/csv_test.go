@@ -40,7 +40,20 @@ func TestEmbeddedFileIsTheOneTheReadmeDescribes(t *testing.T) {
 	}
 }
 
-func TestEmbeddedFileHasTheCountsOfTheReadme(t *testing.T) {
+// count is a number that the README of the data states.
+type count struct {
+	what      string
+	got, want int
+}
+
+func (c count) check(t *testing.T) {
+	t.Helper()
+	if c.got != c.want {
+		t.Errorf("%d %s, want %d", c.got, c.what, c.want)
+	}
+}
+
+func TestEmbeddedRowsHaveTheCountsOfTheReadme(t *testing.T) {
 	unzipped, err := gzip.NewReader(bytes.NewReader(embedded))
 	if err != nil {
 		t.Fatal(err)
@@ -61,32 +74,47 @@ func TestEmbeddedFileHasTheCountsOfTheReadme(t *testing.T) {
 			notASCII++
 		}
 	}
+	count{"rows", len(rows), 50_062}.check(t)
+	count{"repeated rows", repeated, 537}.check(t)
+	count{"rows that are not ASCII", notASCII, 4}.check(t)
+}
 
-	type customer struct {
-		invoices, orders int
-		firstCancelled   bool
-	}
-	customers := make(map[string]*customer)
+func TestEmbeddedLinesHaveTheCountsOfTheReadme(t *testing.T) {
 	invoices, countries, stock := make(map[string]bool), make(map[string]bool), make(map[string]bool)
 	cancellations, anonymous, free := 0, 0, 0
 	for _, line := range embeddedLines() {
-		countries[line.Country], stock[line.StockCode] = true, true
+		if !invoices[line.Invoice] && line.Cancelled() {
+			cancellations++
+		}
+		invoices[line.Invoice], countries[line.Country], stock[line.StockCode] = true, true, true
 		if line.UnitPrice <= 0 {
 			free++
 		}
 		if line.Customer == "" {
 			anonymous++
 		}
-		if invoices[line.Invoice] {
+	}
+	count{"lines", len(embeddedLines()), 50_062}.check(t)
+	count{"invoices", len(invoices), 2_342}.check(t)
+	count{"cancellations", cancellations, 384}.check(t)
+	count{"lines without customer", anonymous, 17_881}.check(t)
+	count{"lines with a price of zero or less", free, 297}.check(t)
+	count{"countries", len(countries), 24}.check(t)
+	count{"stock codes", len(stock), 2_879}.check(t)
+}
+
+func TestEmbeddedCustomersHaveTheCountsOfTheReadme(t *testing.T) {
+	type customer struct {
+		orders         int
+		firstCancelled bool
+	}
+	customers := make(map[string]*customer)
+	invoices := make(map[string]bool)
+	for _, line := range embeddedLines() {
+		if line.Customer == "" || invoices[line.Invoice] {
 			continue
 		}
 		invoices[line.Invoice] = true
-		if line.Cancelled() {
-			cancellations++
-		}
-		if line.Customer == "" {
-			continue
-		}
 		c := customers[line.Customer]
 		if c == nil {
 			c = &customer{firstCancelled: line.Cancelled()}
@@ -108,29 +136,10 @@ func TestEmbeddedFileHasTheCountsOfTheReadme(t *testing.T) {
 			gifts++
 		}
 	}
-	for _, count := range []struct {
-		what      string
-		got, want int
-	}{
-		{"lines", len(embeddedLines()), 50_062},
-		{"rows", len(rows), 50_062},
-		{"repeated rows", repeated, 537},
-		{"rows that are not ASCII", notASCII, 4},
-		{"invoices", len(invoices), 2_342},
-		{"cancellations", cancellations, 384},
-		{"lines without customer", anonymous, 17_881},
-		{"lines with a price of zero or less", free, 297},
-		{"countries", len(countries), 24},
-		{"stock codes", len(stock), 2_879},
-		{"customers", len(customers), 1_041},
-		{"customers that begin with a cancellation", begin, 116},
-		{"customers with several orders", several, 317},
-		{"customers with a gift", gifts, 975},
-	} {
-		if count.got != count.want {
-			t.Errorf("%d %s, want %d", count.got, count.what, count.want)
-		}
-	}
+	count{"customers", len(customers), 1_041}.check(t)
+	count{"customers that begin with a cancellation", begin, 116}.check(t)
+	count{"customers with several orders", several, 317}.check(t)
+	count{"customers with a gift", gifts, 975}.check(t)
 }
 
 const header = "InvoiceNo,StockCode,Description,Quantity,UnitPrice,CustomerID,Country\n"

@@ -65,7 +65,7 @@ var plantedInTopics = []planted{
 		o.units = append(o.units[:2:2], append([]keyed[UnitsChanged]{o.units[1]}, o.units[2:]...)...)
 	}, "line 2", "2 copies"},
 	{CheckUnits, Doubled, "update emitted again behind later ones", func(_ *testing.T, o *output) {
-		o.units = slices.Insert(o.units, 3, o.units[0])
+		o.units = slices.Insert(o.units, 2, o.units[0])
 	}, "line 1", "2 copies"},
 	{CheckUnits, Ghost, "update of no line", func(_ *testing.T, o *output) {
 		o.units = append(o.units, keyed[UnitsChanged]{"jug", UnitsChanged{99, "jug", 1, 1}})

@@ -92,7 +92,7 @@ func (g *Guard) Check(r *record.Raw, from Origin, time int64) (Decision, error) 
 	case from == FromReplay:
 		err = g.judgeReplay(&d, r, time, found)
 	case from == FromParked:
-		g.judgeParked(&d, r, found)
+		err = g.judgeParked(&d, r, time, found)
 	case !found:
 		err = g.judgeAbsent(&d, r, time)
 	default:
@@ -158,12 +158,12 @@ func (g *Guard) judgeDuplicate(d *Decision, r *record.Raw) {
 }
 
 // judgeParked decides about a record that comes back from the task's own store of delayed retries. It is run if the
-// marker still says that this very record is parked. Without a marker it runs as well: it was never applied, and the
-// task renews the markers of parked records (see RenewParked), so an absent one means that this was left out.
-func (g *Guard) judgeParked(d *Decision, r *record.Raw, found bool) {
+// marker says that this very record is parked. Without a marker it is not known whether it has been applied since, so it
+// goes to the dead letters; that can only happen to a task that does not renew (see RenewParked).
+func (g *Guard) judgeParked(d *Decision, r *record.Raw, time int64, found bool) error {
 	switch {
 	case !found:
-		d.Verdict, d.Action = New, Run
+		return g.refuse(d, r, TooOld, time, problem.New(problem.IDTooOld, g.place(r), "the record was parked, and its marker has expired"))
 	case d.Marker.Outcome == Parked && d.Marker.at(r):
 		d.Verdict, d.Action = New, Run
 		d.Replay, d.Forced = d.Marker.Replay, d.Marker.Forced
@@ -171,6 +171,7 @@ func (g *Guard) judgeParked(d *Decision, r *record.Raw, found bool) {
 	default:
 		d.Verdict, d.Action = Duplicate, Drop
 	}
+	return nil
 }
 
 // RenewParked writes the marker of a parked record again when marker time moves on. A marker of work that is still under

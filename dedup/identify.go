@@ -68,7 +68,7 @@ func (g *Guard) judgeUnidentified(d *Decision, r *record.Raw, from Origin, time 
 	}
 	switch {
 	case from == FromParked:
-		g.judgeParked(d, r, found)
+		return g.judgeParked(d, r, time, found)
 	case from == FromReplay:
 		return g.judgeUnidentifiedReplay(d, r, time, found, verdict, reason)
 	case found:

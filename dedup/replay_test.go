@@ -242,6 +242,16 @@ func TestS60ParkedMarkerIsNeverEvicted(t *testing.T) {
 	}
 }
 
+func TestParkedRecordWithoutAMarkerIsNotRun(t *testing.T) {
+	k := newMiniTask(t, Config{})
+	d := k.step(confirm.raw(), FromParked)
+	k.want(d, TooOld, Quarantine)
+	if d.Reason.Code != problem.IDTooOld {
+		t.Fatalf("reason %v", d.Reason)
+	}
+	k.counts(0, 1)
+}
+
 func TestParkedRecordWithoutID(t *testing.T) {
 	lost := message{key: "k", value: "no id"}
 	k := newMiniTask(t, Config{})

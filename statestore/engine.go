@@ -48,7 +48,7 @@ type Engine interface {
 
 // Reader sees the engine as it was when the reader was made or last renewed. It belongs to one goroutine.
 type Reader interface {
-	// Get looks up a key that may well be absent. The value is valid until the next call on the reader.
+	// Get looks up a key, within the reader's bounds, that may well be absent. The value is valid until the next call on the reader.
 	Get(key []byte) (value []byte, found bool, err error)
 	// Cursor opens an ordered cursor over [lower, upper), which must lie within the reader's bounds. It sees what the
 	// reader sees, and must be closed before the reader is renewed or closed.

@@ -1,0 +1,11 @@
+//go:build unix && !linux
+
+package kafkaproc
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// dieWithParent can do less than on Linux: a parent that is killed leaves its children behind.
+func dieWithParent(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }

@@ -27,26 +27,26 @@ const (
 	domainSeed      = 10 // cause, node
 )
 
-// fields gathers the input of one hash: a domain byte, then every field behind its length, so that no two lists of fields
-// give one stream of bytes ("ab","c" and "a","bc").
-type fields struct {
-	buf []byte
+// fields is the input of one hash: a domain byte, then every field behind its length, so that no two lists of fields give
+// one stream of bytes ("ab","c" and "a","bc"). Its methods return the longer slice, as append does: a pointer receiver
+// would move the callers' arrays to the heap.
+type fields []byte
+
+func (f fields) domain(d byte) fields { return append(f[:0], d) }
+
+func (f fields) bytes(b []byte) fields {
+	return append(binary.AppendUvarint(f, uint64(len(b))), b...)
 }
 
-func (f *fields) begin(domain byte) { f.buf = append(f.buf[:0], domain) }
-
-func (f *fields) bytes(b []byte) {
-	f.buf = append(binary.AppendUvarint(f.buf, uint64(len(b))), b...)
+func (f fields) string(s string) fields {
+	return append(binary.AppendUvarint(f, uint64(len(s))), s...)
 }
 
-func (f *fields) string(s string) {
-	f.buf = append(binary.AppendUvarint(f.buf, uint64(len(s))), s...)
-}
+func (f fields) number(n uint64) fields { return binary.BigEndian.AppendUint64(f, n) }
 
-func (f *fields) number(n uint64) { f.buf = binary.BigEndian.AppendUint64(f.buf, n) }
-
-func (f *fields) end() [hashBytes]byte {
-	sum := sha256.Sum256(f.buf)
+// short is the hash in the length of marker keys and output ids.
+func (f fields) short() [hashBytes]byte {
+	sum := sha256.Sum256(f)
 	return [hashBytes]byte(sum[:hashBytes])
 }
 

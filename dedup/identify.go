@@ -86,20 +86,14 @@ func (g *Guard) judgeUnidentified(d *Decision, r *record.Raw, from Origin, time 
 }
 
 func (g *Guard) hashID(d *Decision) {
-	g.hashing.begin(domainID)
-	g.hashing.string(g.scope)
-	g.hashing.string(d.Kind)
-	g.hashing.bytes(d.ID)
-	d.hash = g.hashing.end()
+	g.hashing = g.hashing.domain(domainID).string(g.scope).string(d.Kind).bytes(d.ID)
+	d.hash = g.hashing.short()
 }
 
 func (g *Guard) hashAnonymous(d *Decision, r *record.Raw) {
 	content := g.content.of(r.Key, r.Value)
-	g.hashing.begin(domainAnonymous)
-	g.hashing.string(g.scope)
-	g.hashing.string(d.Kind)
-	g.hashing.bytes(content[:])
-	d.hash = g.hashing.end()
+	g.hashing = g.hashing.domain(domainAnonymous).string(g.scope).string(d.Kind).bytes(content[:])
+	d.hash = g.hashing.short()
 	d.flags |= anonymous
 }
 
@@ -107,11 +101,6 @@ func (g *Guard) hashAnonymous(d *Decision, r *record.Raw) {
 // another body under the same id, or another replay, does.
 func (g *Guard) hashRefusal(d *Decision, r *record.Raw) {
 	content := g.content.of(r.Key, r.Value)
-	g.hashing.begin(domainRefusal)
-	g.hashing.string(g.scope)
-	g.hashing.string(d.Kind)
-	g.hashing.bytes(d.ID)
-	g.hashing.bytes(content[:])
-	g.hashing.number(uint64(d.Replay))
-	d.hash = g.hashing.end()
+	g.hashing = g.hashing.domain(domainRefusal).string(g.scope).string(d.Kind).bytes(d.ID).bytes(content[:]).number(uint64(d.Replay))
+	d.hash = g.hashing.short()
 }

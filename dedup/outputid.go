@@ -14,45 +14,29 @@ const causeBytes = 256
 // is a part of the scope: Start and End of one game with equal ids are two causes.
 func CauseOfMessage(app, scope, kind string, id []byte) Cause {
 	var array [causeBytes]byte
-	f := fields{append(array[:0], domainMessage)}
-	f.string(app)
-	f.string(scope)
-	f.string(kind)
-	f.bytes(id)
-	return sha256.Sum256(f.buf)
+	f := fields(array[:0]).domain(domainMessage).string(app).string(scope).string(kind).bytes(id)
+	return sha256.Sum256(f)
 }
 
 // CauseOfPosition is the cause of the outputs of a record that has no id.
 func CauseOfPosition(app, scope string, topicID [16]byte, partition int32, offset int64) Cause {
 	var array [causeBytes]byte
-	f := fields{append(array[:0], domainPosition)}
-	f.string(app)
-	f.string(scope)
-	f.buf = append(f.buf, topicID[:]...)
-	f.number(uint64(uint32(partition)))
-	f.number(uint64(offset))
-	return sha256.Sum256(f.buf)
+	f := fields(array[:0]).domain(domainPosition).string(app).string(scope)
+	f = append(f, topicID[:]...)
+	return sha256.Sum256(f.number(uint64(uint32(partition))).number(uint64(offset)))
 }
 
 // CauseOfTimer is the cause of the outputs of one firing of a timer, by its number among the task's timers.
 func CauseOfTimer(app, store string, key []byte, name string, number uint64) Cause {
 	var array [causeBytes]byte
-	f := fields{append(array[:0], domainTimer)}
-	f.string(app)
-	f.string(store)
-	f.bytes(key)
-	f.string(name)
-	f.number(number)
-	return sha256.Sum256(f.buf)
+	f := fields(array[:0]).domain(domainTimer).string(app).string(store).bytes(key).string(name)
+	return sha256.Sum256(f.number(number))
 }
 
 func (c *Cause) derive(domain byte, node string, n uint32) [sha256.Size]byte {
 	var array [causeBytes]byte
-	f := fields{append(array[:0], domain)}
-	f.buf = append(f.buf, c[:]...)
-	f.string(node)
-	f.number(uint64(n))
-	return sha256.Sum256(f.buf)
+	f := append(fields(array[:0]).domain(domain), c[:]...)
+	return sha256.Sum256(f.string(node).number(uint64(n)))
 }
 
 // OutputID is the id of the n-th output of a node, counted from 0 within the cause.

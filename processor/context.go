@@ -218,8 +218,9 @@ func (c *Context[KO, VO]) done(phase host.Phase, previous *host.Node, err error)
 // error rolls back what the call did and meets the timer failure policy; no record is harmed.
 type TimerFunc[K, KO, VO any] func(ctx *Context[KO, VO], key K, t statestore.Timer) error
 
-// Fire calls user code for a timer with the node's context.
-func Fire[K, V, KO, VO any](r *Runner[K, V, KO, VO], t statestore.Timer, call func(ctx *Context[KO, VO]) error) error {
+// Fire calls user code for a timer with the node's context. It is a method, so that the topology can find it without
+// knowing the types of the node's input.
+func (r *Runner[K, V, KO, VO]) Fire(t statestore.Timer, call func(ctx *Context[KO, VO]) error) error {
 	c := &r.ctx
 	previous := c.host.Enter(c.node)
 	c.timestamp, c.headers = t.At, nil

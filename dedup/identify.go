@@ -94,7 +94,6 @@ func (g *Guard) hashAnonymous(d *Decision, r *record.Raw) {
 	content := g.content.of(r.Key, r.Value)
 	g.hashing = g.hashing.domain(domainAnonymous).string(g.scope).string(d.Kind).bytes(content[:])
 	d.hash = g.hashing.short()
-	d.flags |= anonymous
 }
 
 // hashRefusal names a refused record by everything that makes it the same refusal: a second copy adds no dead letter,

@@ -69,7 +69,7 @@ func (g *Guard) judgeReplayAbsent(d *Decision, r *record.Raw, time int64) error 
 	var unidentified Marker
 	g.hashAnonymous(d, r)
 	found, err := g.lookup(d.hash, time, &unidentified)
-	d.hash, d.flags = id, d.flags&^anonymous
+	d.hash = id
 	if err != nil {
 		return err
 	}

@@ -121,10 +121,9 @@ type Decision struct {
 type decisionFlags uint8
 
 const (
-	hasBody   decisionFlags = 1 << iota // body is the body hash to write
-	hasIssue                            // issue is the issue time to write
-	anonymous                           // hash is that of the content, not of an id
-	refused                             // hash is that of a refusal; only DeadLettered can be recorded
+	hasBody  decisionFlags = 1 << iota // body is the body hash to write
+	hasIssue                           // issue is the issue time to write
+	refused                            // hash is that of a refusal; only DeadLettered can be recorded
 )
 
 // keepBody keeps the body hash of the message's first copy when its marker is written again.

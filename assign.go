@@ -31,11 +31,18 @@ type balancer struct {
 
 var _ kgo.GroupBalancer = (*balancer)(nil)
 
-// newBalancer makes the balancer of one worker. The process id is the same for all workers that share a state directory.
-// The functions are called whenever the worker joins the group or balances it, from the client's goroutines: groups
-// returns the sub-topologies of the worker, local the tasks whose state lies on its disk.
-func newBalancer(process assignment.Process, groups func() []assignment.Group, local func() []assignment.Held, logger *slog.Logger) *balancer {
-	return &balancer{process: process, groups: groups, local: local, logger: logger}
+// newBalancer makes the balancer of one worker. The functions are called whenever the worker joins the group or balances
+// it, from the client's goroutines: groups returns the sub-topologies of the worker, local the tasks whose state lies on
+// its disk.
+func newBalancer(groups func() []assignment.Group, local func() []assignment.Held, logger *slog.Logger) *balancer {
+	return &balancer{groups: groups, local: local, logger: logger}
+}
+
+// inProcess tells the group which workers share a state directory: those with the same id. It returns b, and is called
+// before the balancer is in use.
+func (b *balancer) inProcess(id assignment.Process) *balancer {
+	b.process = id
+	return b
 }
 
 // ProtocolName implements kgo.GroupBalancer.

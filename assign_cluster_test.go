@@ -103,7 +103,7 @@ func (g *testGroup) workers() []*testWorker {
 // start runs a worker of the instance, which has an address of its own.
 func (g *testGroup) start(instance string, topology ...assignment.Group) *testWorker {
 	w := &testWorker{group: g, instance: instance, topology: topology, owned: map[string]bool{}}
-	w.balancer = newBalancer(assignment.Process{instance[0]}, func() []assignment.Group { return topology }, w.local, slog.New(slog.DiscardHandler))
+	w.balancer = newBalancer(func() []assignment.Group { return topology }, w.local, slog.New(slog.DiscardHandler)).inProcess(assignment.Process{instance[0]})
 	var topics []string
 	for _, sub := range topology {
 		topics = append(topics, sub.Topics...)

@@ -220,8 +220,8 @@ func TestToolsCanReadTheProtocol(t *testing.T) {
 
 func TestJoinMetadataDependsOnContentOnly(t *testing.T) {
 	held := []assignment.Held{{Task: statestore.TaskID{SubTopology: "orders", Partition: 1}, N: 4}, {Task: statestore.TaskID{SubTopology: "orders"}, N: 3}}
-	b := newBalancer(assignment.Process{7}, func() []assignment.Group { return []assignment.Group{ordersGroup, auditGroup} },
-		func() []assignment.Held { slices.Reverse(held); return held }, slog.New(slog.DiscardHandler))
+	b := newBalancer(func() []assignment.Group { return []assignment.Group{ordersGroup, auditGroup} },
+		func() []assignment.Held { slices.Reverse(held); return held }, slog.New(slog.DiscardHandler)).inProcess(assignment.Process{7})
 	owned := map[string][]int32{"orders": {0, 1}, "customers": {0, 1}, "log": {2}}
 	first := b.JoinGroupMetadata([]string{"customers", "log", "orders"}, owned, 3)
 	for range 20 {
@@ -241,7 +241,7 @@ func TestJoinMetadataDependsOnContentOnly(t *testing.T) {
 
 func TestTheLeaderReportsWhatItCannotAssign(t *testing.T) {
 	var log bytes.Buffer
-	b := newBalancer(assignment.Process{}, func() []assignment.Group { return []assignment.Group{ordersGroup, auditGroup} },
+	b := newBalancer(func() []assignment.Group { return []assignment.Group{ordersGroup, auditGroup} },
 		func() []assignment.Held { return nil }, slog.New(slog.NewTextHandler(&log, nil)))
 	foreign := kmsg.NewConsumerMemberMetadata()
 	foreign.Topics, foreign.UserData = []string{"customers", "log", "orders"}, []byte("of a stranger")
@@ -270,7 +270,7 @@ func TestTheLeaderReportsWhatItCannotAssign(t *testing.T) {
 }
 
 func TestMalformedMetadataIsAnError(t *testing.T) {
-	b := newBalancer(assignment.Process{}, func() []assignment.Group { return nil }, func() []assignment.Held { return nil }, slog.New(slog.DiscardHandler))
+	b := newBalancer(func() []assignment.Group { return nil }, func() []assignment.Held { return nil }, slog.New(slog.DiscardHandler))
 	if _, _, err := b.MemberBalancer([]kmsg.JoinGroupResponseMember{{MemberID: "m", ProtocolMetadata: []byte{0, 3, 0}}}); err == nil {
 		t.Error("truncated metadata of a member was accepted")
 	}

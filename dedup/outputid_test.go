@@ -68,6 +68,8 @@ func TestCausesDoNotCollide(t *testing.T) {
 		"timer store":    CauseOfTimer("a", "bc", nil, "d", 1),
 		"timer number":   CauseOfTimer("a", "b", []byte("c"), "d", 2),
 		"timer like id":  CauseOfTimer("a", "b", []byte("c"), "d", 0),
+		"timer framed":   CauseOfTimer("a", "b", []byte("x"), "\x01y", 1),
+		"timer unframed": CauseOfTimer("a", "b", []byte("x\x02"), "y", 1),
 		"long id":        CauseOfMessage("a", "b", "c", bytes.Repeat([]byte("d"), 5000)),
 		"longer id":      CauseOfMessage("a", "b", "c", bytes.Repeat([]byte("d"), 5001)),
 	}

@@ -45,6 +45,23 @@ func TestS6DuplicateReplaysTheRecordedBytes(t *testing.T) {
 	}
 }
 
+func TestOutputsAreKeptOnlyWhereTheyCanBeReplayed(t *testing.T) {
+	for _, policy := range []Policy{DropDuplicate, ReplayOutputs, DeadLetterDuplicate} {
+		for o := Applied; o <= Parked; o++ {
+			k := newMiniTask(t, Config{OnDuplicate: policy})
+			k.handle = func(*record.Raw) (Outcome, []Output) { return o, []Output{gift("g")} }
+			k.feed(confirm.raw())
+			d, err := k.guard.Check(confirm.again(1, 0).raw(), FromSource, k.time)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := policy == ReplayOutputs && (o == Applied || o == Rejected); d.Marker.Recorded() != want {
+				t.Errorf("policy %s, outcome %s: recorded %t, want %t", policy, o, d.Marker.Recorded(), want)
+			}
+		}
+	}
+}
+
 func TestS6RedeliveryReplaysNothing(t *testing.T) {
 	k := newMiniTask(t, Config{OnDuplicate: ReplayOutputs})
 	k.handle = func(*record.Raw) (Outcome, []Output) { return Applied, []Output{gift("g")} }

@@ -203,11 +203,7 @@ func (ts *timers) first(clock statestore.Clock) (*firing, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, st := range ts.task.cfg.Sub.Stores {
-		if st.ID() == f.store {
-			f.storeName = st.Name
-		}
-	}
+	f.storeName = ts.task.storeName(f.store)
 	return f, nil
 }
 

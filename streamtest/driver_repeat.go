@@ -1,0 +1,231 @@
+package streamtest
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/oncemill/oncemill/internal/graph"
+	"github.com/oncemill/oncemill/internal/task"
+	"github.com/oncemill/oncemill/record"
+)
+
+// disturbance is what happens to each transaction before it may commit.
+type disturbance uint8
+
+const (
+	undisturbed disturbance = iota
+	abortFirst              // aborted, then run again
+	crashLost               // a crash after the commit was sent, which did not arrive; then run again
+	crashKept               // a crash after the commit was sent and executed, before the store applied it
+	loseDisks               // committed, then all disks are lost
+	moveAll                 // committed, then every task moves
+)
+
+var disturbanceNames = [...]string{"undisturbed", "aborted", "crash-lost", "crash-kept", "disks-lost", "moved"}
+
+// recording holds what Repeat compares.
+type recording struct {
+	disturbance disturbance
+	drivers     []*Driver
+}
+
+// Repeat runs a test again and again, with transactions of 1, 2, 3, 7 and all records, and for each size undisturbed, with
+// every transaction aborted once, with a crash in every commit (with both outcomes), with all disks lost after every commit,
+// and with every task moved after every commit. The drivers that run makes with the given options must come to the same
+// committed outputs and the same state each time, byte for byte; in which transaction a record was committed is left out,
+// and so are the stacks in dead letters.
+//
+// A topology in which a sub-topology reads several topics may depend on how their records interleave, which batches
+// change. Its outputs differ here as they do in Kafka.
+func Repeat(t *testing.T, o Options, run func(t *testing.T, o Options)) {
+	t.Helper()
+	var first *recording
+	for _, size := range []int{1, 2, 3, 7, 0} {
+		for way := undisturbed; way <= moveAll; way++ {
+			name := fmt.Sprintf("batch=%d/%s", size, disturbanceNames[way])
+			if size == 0 {
+				name = "batch=all/" + disturbanceNames[way]
+			}
+			rec := &recording{disturbance: way}
+			variant := o
+			variant.CommitEvery, variant.repeat = size, rec
+			ok := t.Run(name, func(t *testing.T) {
+				run(t, variant)
+				if len(rec.drivers) == 0 {
+					t.Fatal("streamtest: Repeat: the test made no driver with the options it was given")
+				}
+				if first != nil {
+					compareRecordings(t, first, rec)
+				}
+				for _, d := range rec.drivers {
+					d.remember()
+				}
+			})
+			if first == nil && ok {
+				first = rec
+			}
+		}
+	}
+}
+
+// picture is what two runs of a test must have in common.
+type picture struct {
+	outputs map[string][][]record.Raw // by topic and partition
+	state   []Cell
+}
+
+func (d *Driver) remember() { d.picture = d.take() }
+
+// take copies outputs and state.
+func (d *Driver) take() *picture {
+	p := &picture{outputs: map[string][][]record.Raw{}}
+	for name, t := range d.topics.byName {
+		if d.isChangelog(name) {
+			continue
+		}
+		byPartition := make([][]record.Raw, len(t.partitions))
+		for i, log := range t.partitions {
+			for e := log.from(0); e != nil; e = log.from(e.raw.Offset + 1) {
+				byPartition[i] = append(byPartition[i], cloneRaw(&e.raw))
+			}
+		}
+		p.outputs[name] = byPartition
+	}
+	for _, c := range d.State() {
+		if d.isTaskStore(c.Store) {
+			continue
+		}
+		p.state = append(p.state, c)
+	}
+	return p
+}
+
+func (d *Driver) isChangelog(topic string) bool {
+	for _, in := range d.plan.Internal {
+		if in.Name == topic {
+			return in.Kind == graph.TopicChangelog || in.Kind == graph.TopicMarkerChangelog
+		}
+	}
+	return false
+}
+
+// isTaskStore: checkpoint records count transactions, which is what the variants differ in.
+func (d *Driver) isTaskStore(store string) bool {
+	for _, s := range d.plan.Subs {
+		if graph.TaskStore(s.Name) == store {
+			return true
+		}
+	}
+	return false
+}
+
+func compareRecordings(t *testing.T, first, other *recording) {
+	t.Helper()
+	if len(first.drivers) != len(other.drivers) {
+		t.Fatalf("streamtest: %d drivers in this run, %d in the first", len(other.drivers), len(first.drivers))
+	}
+	for i, d := range other.drivers {
+		got := d.take()
+		want := first.drivers[i].picture
+		for topic := range want.outputs {
+			for p := range want.outputs[topic] {
+				compareRecords(t, topic, want.outputs[topic][p], got.outputs[topic][p])
+			}
+		}
+		if err := compareCells(want.state, got.state); err != nil {
+			t.Fatalf("streamtest: the state differs from that of the first run: %v", err)
+		}
+	}
+}
+
+func compareRecords(t *testing.T, topic string, want, got []record.Raw) {
+	t.Helper()
+	for i := range max(len(want), len(got)) {
+		switch {
+		case i >= len(want):
+			t.Fatalf("streamtest: topic %q has a record more than in the first run: %s", topic, describe(&got[i]))
+		case i >= len(got):
+			t.Fatalf("streamtest: topic %q lacks a record of the first run: %s", topic, describe(&want[i]))
+		case !sameRecord(&want[i], &got[i]):
+			t.Fatalf("streamtest: topic %q: %s, in the first run %s", topic, describe(&got[i]), describe(&want[i]))
+		}
+	}
+}
+
+func describe(r *record.Raw) string {
+	text := fmt.Sprintf("%s key %q value %q at %v", r.Position, r.Key, r.Value, r.Timestamp.UTC())
+	for _, h := range r.Headers {
+		text += fmt.Sprintf(" %s=%q", h.Key, h.Value)
+	}
+	return text
+}
+
+func sameRecord(a, b *record.Raw) bool {
+	if !sameBytes(a.Key, b.Key) || !sameBytes(a.Value, b.Value) || a.Timestamp.UnixMilli() != b.Timestamp.UnixMilli() || len(a.Headers) != len(b.Headers) {
+		return false
+	}
+	for i := range a.Headers {
+		same := sameBytes(a.Headers[i].Value, b.Headers[i].Value) || a.Headers[i].Key == task.HeaderErrorStacktrace
+		if a.Headers[i].Key != b.Headers[i].Key || !same {
+			return false
+		}
+	}
+	return true
+}
+
+// sameBytes tells null from empty.
+func sameBytes(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
+
+// disturb does to the open transaction what Repeat asks for. over says that it is committed or gone.
+func (d *Driver) disturb() (over bool, err error) {
+	if d.opts.repeat == nil || d.rerunning {
+		return false, nil
+	}
+	d.rerunning = true
+	defer func() { d.rerunning = false }()
+	size := d.open
+	switch d.opts.repeat.disturbance {
+	case abortFirst:
+		d.abort()
+		return false, d.again(size)
+	case crashLost:
+		if err := d.crashInCommit(false); err != nil {
+			return false, err
+		}
+		return false, d.again(size)
+	case crashKept:
+		return true, d.crashInCommit(true)
+	case loseDisks:
+		if err := d.commitOnce(); err != nil {
+			return false, err
+		}
+		return true, d.restartEmpty()
+	case moveAll:
+		if err := d.commitOnce(); err != nil {
+			return false, err
+		}
+		for p := range int32(len(d.slots)) {
+			if err := d.move(p); err != nil {
+				return false, err
+			}
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
+// again runs the records and timers of a transaction a second time.
+func (d *Driver) again(size int) error {
+	for d.open < size {
+		before := d.open
+		more, err := d.TryStep()
+		if err != nil {
+			return err
+		}
+		if !more && d.open == before {
+			return fmt.Errorf("streamtest: a transaction of %d records and timers ran again with %d", size, d.open)
+		}
+	}
+	return nil
+}

@@ -252,15 +252,3 @@ func (s *KeyValueStore[K, V]) decodeValue(k, b []byte) (V, error) {
 func (s *KeyValueStore[K, V]) place(k []byte) string {
 	return fmt.Sprintf("store %s, key %q", s.decl.Name, k)
 }
-
-// prefixEnd is the least key above all keys that begin with prefix, or nil if there is none.
-func prefixEnd(prefix []byte) []byte {
-	for i := len(prefix) - 1; i >= 0; i-- {
-		if prefix[i] != 0xff {
-			end := append([]byte(nil), prefix[:i+1]...)
-			end[i]++
-			return end
-		}
-	}
-	return nil
-}

@@ -1,73 +1,332 @@
 package statestore
 
 import (
-	"context"
+	"errors"
+	"fmt"
 	"time"
+
+	"github.com/oncemill/oncemill/internal/delta"
+	"github.com/oncemill/oncemill/internal/invariants"
+	"github.com/oncemill/oncemill/internal/problem"
 )
 
-// Task is the state of one task in the hands of its owner.
-type Task struct{}
+// Task is the state of one task in the hands of its owner, one goroutine at a time. A transaction is
+//
+//	per record: Mark, reads and writes of the views, Rollback if the record failed
+//	Writes; Reserve before the commit; Apply when it is confirmed, Discard when it was aborted
+//	NeedsCheckpoint, DB.Checkpoint, Tick
+//
+// After an error of Drop or after Release every operation returns that error.
+type Task struct {
+	db     *DB
+	st     *taskState
+	reader Reader
+	views  []*View // in the order of the declarations
+	byDecl map[*Declaration]*View
+
+	// engine is the position in the engine, as far as the reader sees it.
+	engine    Position
+	hasEngine bool
+	// clean is the last generation, after its ingest.
+	clean     *generation
+	reserved  int64
+	lastRenew time.Time
+	// epoch changes with everything but Put, Delete and Mark: iterators from before it end with an error.
+	epoch     uint64
+	iterators int
+	drop      *job  // of a Drop whose end was not seen
+	err       error // of every operation
+}
+
+// open makes the reader and the views.
+func (t *Task) open(decls []*Declaration) (err error) {
+	span := taskSpan(t.st.prefix)
+	if t.reader, err = t.db.cfg.Engine.NewReader(span.Lower, span.Upper); err != nil {
+		return err
+	}
+	if err = t.loadPosition(); err == nil {
+		err = t.bind(decls)
+	}
+	if err != nil {
+		return errors.Join(err, t.reader.Close())
+	}
+	return nil
+}
+
+func (t *Task) bind(decls []*Declaration) error {
+	ids := map[uint32]string{taskStoreID: "(the task itself)"}
+	for _, d := range decls {
+		if other, taken := ids[d.ID()]; taken {
+			return problem.New(problem.TopologyInvalid, "store "+d.Name, "has the same id as %s", other).WithCure("rename one of them")
+		}
+		ids[d.ID()] = d.Name
+		v := newView(t, d)
+		t.views = append(t.views, v)
+		t.byDecl[d] = v
+	}
+	t.rebind()
+	return nil
+}
+
+// loadPosition reads the position in the engine.
+func (t *Task) loadPosition() error {
+	key := storePrefix(t.st.prefix, taskStoreID)
+	value, found, err := t.reader.Get(key[:])
+	if err != nil {
+		return err
+	}
+	t.engine, t.hasEngine = Position{}, found
+	if !found {
+		return nil
+	}
+	record, err := decodeTaskRecord(value)
+	if err != nil {
+		return fmt.Errorf("task %s: %w", t.st.id, err)
+	}
+	if record.subTopology != t.st.id.SubTopology {
+		return problem.New(problem.TopologyInvalid, "sub-topology "+t.st.id.SubTopology, "has the same id as %s", record.subTopology).
+			WithCure("rename one of them")
+	}
+	t.engine = record.position
+	t.db.mu.Lock()
+	defer t.db.mu.Unlock()
+	if t.st.cut == nil {
+		t.st.cut = map[uint32]uint64{}
+	}
+	for _, h := range t.engine.Horizons {
+		t.st.cut[h.Store] = max(t.st.cut[h.Store], h.Bucket)
+	}
+	return nil
+}
+
+// rebind points the views to the generations at hand.
+func (t *Task) rebind() {
+	pos, _ := t.position()
+	for _, v := range t.views {
+		v.active = t.st.active.table(v.id)
+		v.prev = nil
+		if g := t.previous(); g != nil {
+			v.prev = g.table(v.id)
+		}
+		v.setHorizon(horizonIn(pos.Horizons, v.id))
+	}
+	t.epoch++
+}
+
+// previous is F, or C if there is no F. There is never both: a freeze lets C go.
+func (t *Task) previous() *generation {
+	if t.st.frozen != nil {
+		return t.st.frozen
+	}
+	return t.clean
+}
+
+// position is the merged position; its slices are shared.
+func (t *Task) position() (*Position, bool) {
+	switch {
+	case t.st.active.hasPos:
+		return &t.st.active.pos, true
+	case t.st.frozen != nil:
+		return &t.st.frozen.pos, true
+	default:
+		return &t.engine, t.hasEngine
+	}
+}
 
 // ID is the task's id.
-func (t *Task) ID() TaskID { panic("skeleton") }
+func (t *Task) ID() TaskID { return t.st.id }
 
-// Position is the newest position of the task's committed state: of the active generation, else the frozen one, else the engine.
-func (t *Task) Position() (Position, bool) { panic("skeleton") }
+// Position is the newest position of the task's committed state: of the active generation, else of the frozen one, else of
+// the engine. False means that the task has no state.
+func (t *Task) Position() (Position, bool) {
+	pos, ok := t.position()
+	var out Position
+	copyPosition(&out, pos)
+	return out, ok
+}
 
 // View returns the view of a declared store; nil if it was not declared. It stays the same for the Task's life.
-func (t *Task) View(d *Declaration) *View { panic("skeleton") }
+func (t *Task) View(d *Declaration) *View { return t.byDecl[d] }
 
-// Mark is the point to which Rollback goes back. An earlier mark is forgotten.
-func (t *Task) Mark() { panic("skeleton") }
+// Mark is the point to which Rollback goes back, over all stores. An earlier mark is forgotten.
+func (t *Task) Mark() {
+	for _, v := range t.views {
+		v.overlay.Mark()
+		v.marked = v.pending
+	}
+}
 
 // Rollback undoes the writes of all stores since Mark.
-func (t *Task) Rollback() { panic("skeleton") }
+func (t *Task) Rollback() {
+	for _, v := range t.views {
+		v.overlay.Rollback()
+		v.pending = v.marked
+	}
+	t.epoch++
+}
 
-// Dirty reports that the overlay holds writes.
-func (t *Task) Dirty() bool { panic("skeleton") }
+// Dirty reports that the overlay holds writes or a horizon.
+func (t *Task) Dirty() bool {
+	for _, v := range t.views {
+		if v.overlay.Table().Len() > 0 || v.pending > 0 {
+			return true
+		}
+	}
+	return false
+}
 
 // OverlayBytes is the memory of the overlay.
-func (t *Task) OverlayBytes() int64 { panic("skeleton") }
+func (t *Task) OverlayBytes() (n int64) {
+	for _, v := range t.views {
+		n += v.overlay.Bytes()
+	}
+	return n
+}
 
 // OverlayLen is the number of keys in the overlay.
-func (t *Task) OverlayLen() int { panic("skeleton") }
+func (t *Task) OverlayLen() (n int) {
+	for _, v := range t.views {
+		n += v.overlay.Table().Len()
+	}
+	return n
+}
 
-// Writes calls fn with the last write of each key of the overlay.
+// Writes calls fn with the last write of each key of the overlay: store by store in the order of the declarations, within
+// a store in the order in which the keys were first written. The slices are valid during the call. Markers of expired buckets
+// are left out. It ends with fn's error.
 func (t *Task) Writes(fn func(d *Declaration, key, value []byte, tombstone bool) error) error {
-	panic("skeleton")
+	for _, v := range t.views {
+		var err error
+		v.overlay.Table().Each(func(key, value []byte, tombstone bool) bool {
+			if v.expired(key) {
+				return true
+			}
+			err = fn(v.decl, key, value, tombstone)
+			return err == nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// SetHorizon raises the first live bucket of a KindMarkers store, in the overlay.
-func (t *Task) SetHorizon(d *Declaration, bucket uint64) { panic("skeleton") }
-
-// Reserve makes sure that Apply has room in the memory budget, or returns ErrBudget.
-func (t *Task) Reserve() error { panic("skeleton") }
-
-// Apply moves the overlay into the committed state, with its position.
-func (t *Task) Apply(pos Position) { panic("skeleton") }
-
-// Discard drops the overlay.
-func (t *Task) Discard() { panic("skeleton") }
-
-// ApplyRestored writes one changelog record into the committed state.
-func (t *Task) ApplyRestored(d *Declaration, key, value []byte, tombstone bool) error {
-	panic("skeleton")
+// SetHorizon raises the first live bucket of a KindMarkers store, in the overlay: keys of lower buckets are absent from now
+// on. It never falls. Apply's position must have it among its Horizons.
+func (t *Task) SetHorizon(d *Declaration, bucket uint64) {
+	v := t.byDecl[d]
+	invariants.Must(v != nil && d.Kind == KindMarkers, "horizon", "store %s is not a marker store of task %s", d.Name, t.st.id)
+	if bucket > v.horizon {
+		v.pending = max(v.pending, bucket)
+	}
 }
 
-// SetPosition says how far the restored records reach.
-func (t *Task) SetPosition(pos Position) { panic("skeleton") }
+// Discard drops the overlay: the transaction was aborted.
+func (t *Task) Discard() {
+	for _, v := range t.views {
+		v.overlay.Reset()
+		v.pending, v.marked = 0, 0
+	}
+	t.unreserve()
+	t.epoch++
+	invariants.Check(!t.Dirty(), "overlay", "task %s: writes are left after Discard", t.st.id)
+}
 
-// TouchPosition has the position written again, with the current time, by the next checkpoint.
-func (t *Task) TouchPosition() { panic("skeleton") }
+func (t *Task) unreserve() {
+	t.db.accounts.reserved.Add(-t.reserved)
+	t.reserved = 0
+}
 
-// NeedsCheckpoint reports that a checkpoint is due.
-func (t *Task) NeedsCheckpoint(now time.Time) bool { panic("skeleton") }
+// freezeLocked makes A the new F, if there is something to write and no F; else it returns nil. The caller holds DB.mu.
+func (t *Task) freezeLocked() *generation {
+	st := t.st
+	if t.err != nil || t.drop != nil || st.frozen != nil || st.active.isEmpty() {
+		return nil
+	}
+	invariants.Must(st.active.hasPos && !st.active.unpositioned, "I2", "task %s: a checkpoint without the position of its data", st.id)
+	t.freeClean()
+	g := t.db.freezeLocked(st)
+	t.rebind()
+	return g
+}
 
-// Tick is called by the owner between transactions.
-func (t *Task) Tick() error { panic("skeleton") }
+func (t *Task) freeClean() {
+	if t.clean == nil {
+		return
+	}
+	t.clean.free()
+	t.clean = nil
+	for _, v := range t.views {
+		v.prev = nil
+	}
+	t.epoch++
+}
 
-// Drop removes all state of the task, which stays acquired.
-func (t *Task) Drop(ctx context.Context) error { panic("skeleton") }
+// NeedsCheckpoint reports that a checkpoint is due: the active generations of the process have reached their share of the
+// memory or the bound of records to replay, or this task's has waited for the interval, or somebody found no room.
+func (t *Task) NeedsCheckpoint(now time.Time) bool {
+	g := t.st.active
+	if t.err != nil || g.isEmpty() || g.unpositioned || t.st.frozen != nil {
+		return false
+	}
+	db := t.db
+	return now.Sub(g.begun) >= db.cfg.CheckpointInterval ||
+		len(g.tables) > 0 && (db.pressure.Load() ||
+			db.accounts.active.Bytes() >= db.cfg.MemoryBudget/activeShare ||
+			db.records.Load() >= int64(db.cfg.CheckpointRecords))
+}
 
-// Release gives the task up.
-func (t *Task) Release() { panic("skeleton") }
+// Tick is called by the owner between transactions. If the frozen generation has arrived in the engine it renews the reader
+// and only then lets the generation go (I4); it stays as a clean cache until the next freeze. It also renews an idle task's
+// reader, which else would keep obsolete tables on the disk.
+func (t *Task) Tick() error {
+	if t.err != nil {
+		return t.err
+	}
+	if t.db.pressure.Load() {
+		t.freeClean()
+	}
+	now := t.db.cfg.Now()
+	f := t.st.frozen
+	arrived := f != nil && f.ingested.Load() != 0
+	if !arrived && t.reader.Epoch() == t.db.cfg.Engine.Epoch() && now.Sub(t.lastRenew) < renewInterval {
+		return nil
+	}
+	if err := t.renew(now); err != nil {
+		return err
+	}
+	if !arrived {
+		return nil
+	}
+	invariants.Must(t.reader.Epoch() >= f.ingested.Load(), "I4",
+		"task %s: a generation of epoch %d is let go under a reader of epoch %d", t.st.id, f.ingested.Load(), t.reader.Epoch())
+	copyPosition(&t.engine, &f.pos)
+	t.hasEngine = true
+	f.moveTo(&t.db.accounts.clean)
+	t.db.mu.Lock()
+	t.st.frozen = nil
+	t.db.mu.Unlock()
+	t.clean = f
+	return nil
+}
+
+func (t *Task) renew(now time.Time) error {
+	t.epoch++
+	t.lastRenew = now
+	for _, v := range t.views {
+		v.forgetEngine()
+	}
+	return t.reader.Renew()
+}
+
+// activeTable returns the view's table of the active generation.
+func (t *Task) activeTable(v *View) *delta.Table {
+	if v.active == nil {
+		v.active = delta.NewTable(t.db.pool, &t.db.accounts.active)
+		if v.overlay.Table().IsOrdered() {
+			v.active.EnableOrder()
+		}
+		t.st.active.tables = append(t.st.active.tables, storeTable{v.id, v.active})
+	}
+	return v.active
+}

@@ -1,45 +1,238 @@
 package statestore
 
-// View is one store of one task as the current transaction sees it.
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/oncemill/oncemill/internal/delta"
+	"github.com/oncemill/oncemill/internal/problem"
+)
+
+// View is one store of one task as the current transaction sees it: overlay, active, frozen or clean generation, engine,
+// in this order; a tombstone ends the search. It belongs to the goroutine that owns the task.
 type View struct {
-	// OnDelete, if set, is called by Delete before the key is deleted.
+	// OnDelete, if set, is called by Delete before the key is deleted. The task sets it, to cancel the key's timers. After
+	// an error of it nothing is deleted.
 	OnDelete func(key []byte) error
 
-	keyScratch, toScratch, valueScratch []byte
+	task    *Task
+	decl    *Declaration
+	id      uint32
+	overlay *delta.Overlay
+	active  *delta.Table // nil until the generation has a key of the store
+	prev    *delta.Table // F or C
+
+	// horizon is the first live bucket, committed; pending and marked that of the open transaction and of its mark, or 0.
+	horizon, pending, marked uint64
+	// buckets remembers which live buckets have a key in the engine.
+	buckets []bucketState
+
+	engineKey []byte // the store's prefix, with room for a key
+	count     struct {
+		epoch uint64
+		n     uint64
+		known bool
+	}
+	spare *Iterator // a closed one, for the next
+	// Scratch of the typed handles, which are shared by tasks.
+	keyScratch, valueScratch []byte
+}
+
+// bucketState says whether the engine has any key of a bucket.
+type bucketState struct {
+	bucket uint64
+	has    bool
+}
+
+func newView(t *Task, d *Declaration) *View {
+	prefix := storePrefix(t.st.prefix, d.ID())
+	v := &View{task: t, decl: d, id: d.ID(), engineKey: append(make([]byte, 0, 128), prefix[:]...)}
+	v.overlay = delta.NewOverlay(t.db.pool, &t.db.accounts.overlays)
+	if d.Ordered || d.Kind == KindTimers || d.Kind == KindParked {
+		v.overlay.Table().EnableOrder()
+	}
+	return v
+}
+
+func (v *View) release() {
+	v.overlay.Free()
+	v.active, v.prev = nil, nil
 }
 
 // Declaration is the store's declaration.
-func (v *View) Declaration() *Declaration { panic("skeleton") }
+func (v *View) Declaration() *Declaration { return v.decl }
 
-// Get looks a key up. The value is valid until the next call on the task.
-func (v *View) Get(key []byte) (value []byte, found bool, err error) { panic("skeleton") }
+// bucketOf is the bucket of a marker's key.
+func bucketOf(key []byte) uint64 {
+	if len(key) < 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(key)
+}
 
-// Put writes a key in the current transaction.
-func (v *View) Put(key, value []byte) error { panic("skeleton") }
+// firstLive is the first live bucket as this transaction sees it.
+func (v *View) firstLive() uint64 { return max(v.horizon, v.pending) }
+
+func (v *View) expired(key []byte) bool {
+	live := v.firstLive()
+	return live > 0 && bucketOf(key) < live
+}
+
+// setHorizon raises the committed horizon. What is known of expired buckets is not needed any more.
+func (v *View) setHorizon(bucket uint64) {
+	if v.decl.Kind != KindMarkers || bucket <= v.horizon {
+		return
+	}
+	v.horizon = bucket
+	kept := v.buckets[:0]
+	for _, b := range v.buckets {
+		if b.bucket >= bucket {
+			kept = append(kept, b)
+		}
+	}
+	v.buckets = kept
+}
+
+// forgetEngine is called before the reader is renewed. A bucket that has a key keeps having one until it expires.
+func (v *View) forgetEngine() {
+	kept := v.buckets[:0]
+	for _, b := range v.buckets {
+		if b.has {
+			kept = append(kept, b)
+		}
+	}
+	v.buckets = kept
+}
+
+func (v *View) checkKey(key []byte) error {
+	if len(key) > delta.MaxKey {
+		return v.refuse(key[:32], delta.ErrKeyTooLong)
+	}
+	if v.decl.Kind == KindMarkers && len(key) < 8 {
+		return v.refuse(key, fmt.Errorf("the key of a marker begins with its bucket, 8 bytes; it has %d", len(key)))
+	}
+	return nil
+}
+
+func (v *View) refuse(key []byte, err error) error {
+	return problem.Wrap(problem.EncodeFailed, fmt.Sprintf("store %s, key %q", v.decl.Name, key), err)
+}
+
+// Get looks a key up. The value is valid until the next call on the task, and must not be changed.
+func (v *View) Get(key []byte) (value []byte, found bool, err error) {
+	if v.task.err != nil {
+		return nil, false, v.task.err
+	}
+	if v.expired(key) {
+		return nil, false, nil
+	}
+	h := v.task.db.pool.Hash(key)
+	if value, state := v.overlay.Get(h, key); state != delta.Absent {
+		return value, state == delta.Present, nil
+	}
+	if value, state := v.active.Get(h, key); state != delta.Absent {
+		return value, state == delta.Present, nil
+	}
+	if value, state := v.prev.Get(h, key); state != delta.Absent {
+		return value, state == delta.Present, nil
+	}
+	return v.getEngine(key)
+}
+
+func (v *View) getEngine(key []byte) ([]byte, bool, error) {
+	if v.decl.Kind == KindMarkers {
+		if has, err := v.bucketHasKeys(bucketOf(key)); !has {
+			return nil, false, err
+		}
+	}
+	v.engineKey = append(v.engineKey[:storePrefixLen], key...)
+	return v.task.reader.Get(v.engineKey)
+}
+
+// bucketHasKeys saves the lookups in a bucket that the engine has nothing of, such as the newest.
+func (v *View) bucketHasKeys(bucket uint64) (bool, error) {
+	for _, b := range v.buckets {
+		if b.bucket == bucket {
+			return b.has, nil
+		}
+	}
+	lower := bucketKey(v.task.st.prefix, v.id, bucket)
+	upper := prefixEnd(lower)
+	c, err := v.task.reader.Cursor(lower, upper)
+	if err != nil {
+		return false, err
+	}
+	has := c.SeekGE(lower)
+	err = c.Err()
+	if cerr := c.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return false, err
+	}
+	v.buckets = append(v.buckets, bucketState{bucket, has})
+	return has, nil
+}
+
+// Put writes a key in the current transaction. Key and value are copied. A marker in an expired bucket is not seen.
+func (v *View) Put(key, value []byte) error { return v.set(key, value, false) }
 
 // Delete removes a key in the current transaction.
-func (v *View) Delete(key []byte) error { panic("skeleton") }
+func (v *View) Delete(key []byte) error {
+	if v.OnDelete != nil {
+		if err := v.OnDelete(key); err != nil {
+			return err
+		}
+	}
+	return v.set(key, nil, true)
+}
 
-// Iterate opens an iterator over [from, to); nil means no bound.
-func (v *View) Iterate(from, to []byte, reverse bool) *Iterator { panic("skeleton") }
+func (v *View) set(key, value []byte, tombstone bool) error {
+	t := v.task
+	if t.err != nil {
+		return t.err
+	}
+	if len(key) > delta.MaxKey || v.decl.Kind == KindMarkers {
+		if err := v.checkKey(key); err != nil {
+			return err
+		}
+	}
+	if err := v.overlay.Set(t.db.pool.Hash(key), key, value, tombstone); err != nil {
+		return v.refuse(key[:min(len(key), 32)], err)
+	}
+	if v.overlay.Bytes() > t.db.cfg.MemoryBudget {
+		return problem.New(problem.MemoryBudgetTooSmall, "store "+v.decl.Name, "one transaction wrote %d bytes; the budget is %d",
+			v.overlay.Bytes(), t.db.cfg.MemoryBudget)
+	}
+	return nil
+}
 
-// ApproximateCount estimates the number of keys.
-func (v *View) ApproximateCount() (uint64, error) { panic("skeleton") }
-
-// Iterator walks over a view in key order.
-type Iterator struct{}
-
-// Next moves on and reports whether there is a key.
-func (it *Iterator) Next() bool { panic("skeleton") }
-
-// Key is valid until the next call on the task.
-func (it *Iterator) Key() []byte { panic("skeleton") }
-
-// Value is valid until the next call on the task.
-func (it *Iterator) Value() []byte { panic("skeleton") }
-
-// Err is the error that ended the iteration, if any.
-func (it *Iterator) Err() error { panic("skeleton") }
-
-// Close must be called once.
-func (it *Iterator) Close() { panic("skeleton") }
+// ApproximateCount estimates the number of keys: what the engine estimates, plus the keys and minus the tombstones in
+// memory. A key that was overwritten or deleted since its last checkpoint counts more than once, or less than none.
+func (v *View) ApproximateCount() (uint64, error) {
+	t := v.task
+	if t.err != nil {
+		return 0, t.err
+	}
+	if epoch := t.db.cfg.Engine.Epoch(); !v.count.known || v.count.epoch != epoch {
+		prefix := storePrefix(t.st.prefix, v.id)
+		lower := prefix[:]
+		if v.horizon > 0 {
+			lower = bucketKey(t.st.prefix, v.id, v.horizon)
+		}
+		n, err := t.db.cfg.Engine.ApproximateCount(lower, prefixEnd(prefix[:]))
+		if err != nil {
+			return 0, err
+		}
+		v.count.epoch, v.count.n, v.count.known = epoch, n, true
+	}
+	n := int64(v.count.n)
+	tables := []*delta.Table{v.overlay.Table(), v.active}
+	if f := t.st.frozen; f != nil && f.ingested.Load() == 0 {
+		tables = append(tables, v.prev)
+	}
+	for _, table := range tables {
+		n += int64(table.Len() - 2*table.Tombstones())
+	}
+	return uint64(max(0, n)), nil
+}

@@ -171,6 +171,14 @@ func (t *Table) adopt(from *Table, e []byte) {
 	t.len++
 }
 
+// RemoveGrowth is the memory that RemoveBelow takes until it is done.
+func (t *Table) RemoveGrowth() int64 {
+	if t.Len() == 0 {
+		return 0
+	}
+	return int64(len(t.slots)) * 8
+}
+
 // RemoveBelow removes, without tombstones, every key whose first 8 bytes, big-endian, are below bucket.
 func (t *Table) RemoveBelow(bucket uint64) {
 	if t.Len() == 0 {

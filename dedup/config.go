@@ -55,8 +55,9 @@ func policyName(names []string, i uint8) string {
 
 // Defaults of Config.
 const (
-	DefaultMaxIDBytes = 1024
-	DefaultFutureSkew = time.Hour
+	DefaultMaxIDBytes       = 1024
+	DefaultMaxRecordedBytes = 900_000
+	DefaultFutureSkew       = time.Hour
 )
 
 // Config describes the deduplication of one source. ID and Window are required; the zero value of everything else is the
@@ -90,6 +91,10 @@ type Config struct {
 	// MaxIDBytes bounds the length of an id; a longer one is Invalid. An id of 10 kB is a payload in the wrong field, and
 	// refusing it shows the mistake. Markers do not grow with it: they hold hashes. Default: 1024.
 	MaxIDBytes int
+	// MaxRecordedBytes bounds the outputs that are recorded for one message with ReplayOutputs, encoded. The marker
+	// travels as one record of the changelog, so it must stay below that topic's max.message.bytes; a message that emits
+	// more fails by itself, with OutputTooLarge. Default: 900,000, for Kafka's default of about a megabyte.
+	MaxRecordedBytes int
 }
 
 // Validate returns nil or all the mistakes, joined; each is a *problem.Error with the field, the value and the cure.
@@ -112,6 +117,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxIDBytes < 0 {
 		wrong("MaxIDBytes", fmt.Sprintf("%d is negative", c.MaxIDBytes), "leave it 0 for the default of 1024")
+	}
+	if c.MaxRecordedBytes < 0 {
+		wrong("MaxRecordedBytes", fmt.Sprintf("%d is negative", c.MaxRecordedBytes), "leave it 0 for the default of 900,000")
 	}
 	if c.FutureSkew < 0 || c.FutureSkew > max(0, c.Window/2) {
 		wrong("FutureSkew", fmt.Sprintf("%v is not between 0 and half the window", c.FutureSkew), "lower it or enlarge Window; 0 is the default")
@@ -141,6 +149,13 @@ func (c Config) maxIDBytes() int {
 		return DefaultMaxIDBytes
 	}
 	return c.MaxIDBytes
+}
+
+func (c Config) maxRecordedBytes() int {
+	if c.MaxRecordedBytes == 0 {
+		return DefaultMaxRecordedBytes
+	}
+	return c.MaxRecordedBytes
 }
 
 func (c Config) futureSkew() time.Duration {

@@ -25,6 +25,7 @@ type Guard struct {
 	buckets buckets
 	skew    int64 // milliseconds
 	maxID   int
+	maxOuts int // bytes
 	markers Markers
 
 	// Memory that is used again for each record.
@@ -33,7 +34,7 @@ type Guard struct {
 	contentID [hashBytes]byte
 	key       [8 + hashBytes]byte
 	value     []byte
-	outputs   []byte
+	outputs   []byte // at most maxOuts
 }
 
 // NewGuard makes the guard of a source, for the application of that name. The config is validated.
@@ -46,6 +47,7 @@ func NewGuard(c Config, app, source string, markers Markers) (*Guard, error) {
 		buckets: newBuckets(c.Window, c.IssueTime.read != nil),
 		skew:    c.futureSkew().Milliseconds(),
 		maxID:   c.maxIDBytes(),
+		maxOuts: c.maxRecordedBytes(),
 		markers: markers,
 		content: newContentHasher(),
 	}, nil
@@ -63,12 +65,20 @@ func (g *Guard) TimeAt(horizon uint64) int64 {
 // LiveBuckets is how many buckets are live at a time: 3, or 4 with issue time.
 func (g *Guard) LiveBuckets() int { return int(g.buckets.keep) + 1 }
 
-// Cause is the identity of the outputs of the record that was checked (rule R12).
+// Cause is the identity of the outputs of the record that was checked (rule R12). A replay has that of the message: its
+// outputs are the ones that the message has not had yet, or, when forced, may have had.
 func (g *Guard) Cause(d *Decision, r *record.Raw) Cause {
-	if d.ID == nil {
-		return CauseOfPosition(g.app, g.scope, r.TopicID, r.Partition, r.Offset)
+	if d.ID == nil || d.Action == Quarantine {
+		return g.LetterCause(r)
 	}
 	return CauseOfMessage(g.app, g.scope, d.Kind, d.ID)
+}
+
+// LetterCause is the identity of the dead letter of a record, by its position. A message can have several dead letters (two
+// conflicting copies, one for each failed replay), which must not pass for duplicates of each other; a re-run of the same
+// record gives the same one.
+func (g *Guard) LetterCause(r *record.Raw) Cause {
+	return CauseOfPosition(g.app, g.scope, r.TopicID, r.Partition, r.Offset)
 }
 
 // Check decides about a record; it writes nothing. An error is one of the store or of its bytes and says nothing about
@@ -76,7 +86,8 @@ func (g *Guard) Cause(d *Decision, r *record.Raw) Cause {
 func (g *Guard) Check(r *record.Raw, from Origin, time int64) (Decision, error) {
 	var d Decision
 	if reason := g.identify(&d, r); reason != nil {
-		return d, g.judgeUnidentified(&d, r, from, time, reason)
+		err := g.judgeUnidentified(&d, r, from, time, reason)
+		return d, err
 	}
 	g.hashID(&d)
 	if g.comparesBodies() {
@@ -233,7 +244,8 @@ func (g *Guard) lookup(hash [hashBytes]byte, time int64, m *Marker) (bool, error
 
 // Record writes the marker of a record that was checked, after its handler has succeeded or the failure policy has
 // decided; the time may have moved on since Check, never back. Outputs are kept only where the policy is ReplayOutputs
-// and the outcome Applied or Rejected; otherwise they may be nil. For a Duplicate or a Redelivery there is nothing to
+// and the outcome Applied or Rejected; otherwise they may be nil. If they are too large nothing is written, and the error
+// (OutputTooLarge) is one of this record: the failure policy decides. For a Duplicate or a Redelivery there is nothing to
 // record, the first marker stands, and Record does nothing.
 func (g *Guard) Record(d *Decision, r *record.Raw, time int64, outcome Outcome, outputs []Output) error {
 	if d.Verdict == Duplicate || d.Verdict == Redelivery {
@@ -248,12 +260,14 @@ func (g *Guard) Record(d *Decision, r *record.Raw, time int64, outcome Outcome, 
 		Replay: d.Replay, Forced: d.Forced || d.Marker.Forced,
 		IssueMillis: d.issue, HasIssue: d.flags&hasIssue != 0,
 	}
-	g.value = g.value[:0]
 	if g.config.OnDuplicate == ReplayOutputs && (outcome == Applied || outcome == Rejected) {
-		g.outputs = appendOutputs(g.outputs[:0], outputs)
-		m.outputs = g.outputs
+		if m.outputs = appendOutputs(g.outputs[:0], outputs); len(m.outputs) > g.maxOuts {
+			return problem.New(problem.OutputTooLarge, g.place(r), "the %d outputs take %d bytes in the marker, allowed are %d", len(outputs), len(m.outputs), g.maxOuts).
+				WithCure("emit less per message, or raise dedup.Config.MaxRecordedBytes together with the marker changelog's max.message.bytes")
+		}
 	}
-	g.value = appendMarker(g.value, &m)
+	g.value = appendMarker(g.value[:0], &m)
+	g.outputs = m.outputs
 	binary.BigEndian.PutUint64(g.key[:8], g.buckets.of(time))
 	copy(g.key[8:], d.hash[:])
 	if err := g.markers.Put(g.key[:], g.value); err != nil {

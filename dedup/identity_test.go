@@ -243,8 +243,8 @@ func FuzzIssueTimes(f *testing.F) {
 }
 
 func TestValidateNamesEveryMistake(t *testing.T) {
-	err := Config{Window: -1, OnDuplicate: 7, OnMissing: 7, MaxIDBytes: -1, FutureSkew: -1}.Validate()
-	for _, field := range []string{"ID", "Window", "OnDuplicate", "OnMissing", "MaxIDBytes", "FutureSkew"} {
+	err := Config{Window: -1, OnDuplicate: 7, OnMissing: 7, MaxIDBytes: -1, MaxRecordedBytes: -1, FutureSkew: -1}.Validate()
+	for _, field := range []string{"ID", "Window", "OnDuplicate", "OnMissing", "MaxIDBytes", "MaxRecordedBytes", "FutureSkew"} {
 		if !strings.Contains(err.Error(), "dedup.Config."+field+":") {
 			t.Errorf("%s is not in:\n%v", field, err)
 		}

@@ -266,23 +266,3 @@ func TestParkedRecordWithoutID(t *testing.T) {
 	}
 	k.want(k.step(forced, FromParked), Duplicate, Drop)
 }
-
-func TestRecordRefusesWhatCannotBe(t *testing.T) {
-	k := newMiniTask(t, Config{})
-	missing := message{value: "v"}.raw()
-	d, _ := k.guard.Check(missing, FromSource, testStart)
-	for _, o := range []Outcome{0, Applied, Skipped, Parked, 6} {
-		if err := k.guard.Record(&d, missing, testStart, o, nil); problem.CodeOf(err) != problem.InvariantBroken {
-			t.Errorf("outcome %d for a refused record: %v, want %s", o, err, problem.InvariantBroken)
-		}
-	}
-	ok, _ := k.guard.Check(confirm.raw(), FromSource, testStart)
-	for _, o := range []Outcome{0, 6, 255} {
-		if err := k.guard.Record(&ok, confirm.raw(), testStart, o, nil); problem.CodeOf(err) != problem.InvariantBroken {
-			t.Errorf("outcome %d: %v", o, err)
-		}
-	}
-	if len(k.store.entries) != 0 {
-		t.Fatal("something was written")
-	}
-}

@@ -78,6 +78,7 @@ const (
 	ChangelogTruncated  Code = "OM413"
 	InputTruncated      Code = "OM414"
 	TransactionTimeouts Code = "OM415"
+	ListenFailed        Code = "OM416"
 	TasksUnassigned     Code = "OM417"
 )
 
@@ -149,6 +150,7 @@ var entries = []Entry{
 	{ChangelogTruncated, "the changelog no longer holds what the local state was built from", "none needed: the task's state is dropped and restored", ""},
 	{InputTruncated, "an input was truncated below the position", "see the difference; accept it on purpose", "The log that was processed is not the log that exists now."},
 	{TransactionTimeouts, "transactions time out again and again", "make the processors faster or raise Config.TransactionTimeout", ""},
+	{ListenFailed, "the embedded broker cannot listen on its port", "choose another port, or stop the process that has it", ""},
 	{TasksUnassigned, "no member of the group runs these tasks", "finish the rolling upgrade, or start a member with this topology", "A task is given only to a member that subscribes to all of its input topics and has the same sub-topology. Nothing is lost: the records wait in the topics."},
 	{InvariantBroken, "an invariant of oncemill is broken", "report it", "The process stops rather than continue with a state that it cannot vouch for."},
 	{FindingDoubled, "an output is there more than once", "", ""},

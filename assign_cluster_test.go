@@ -25,12 +25,13 @@ var (
 	auditGroup  = assignment.Group{Name: "audit", Topics: []string{"log"}}
 )
 
-// testGroup is a consumer group on an embedded broker, in virtual time. It checks after every callback that no partition
-// is owned twice.
+// testGroup is a consumer group, most often on an embedded broker and in virtual time. It checks after every callback
+// that no partition is owned twice.
 type testGroup struct {
 	t       *testing.T
-	net     *memnet.Network
-	cluster *kfake.Cluster
+	seeds   []string
+	net     *memnet.Network // nil on a real broker
+	cluster *kfake.Cluster  // nil on a real broker
 	mu      struct {
 		sync.Mutex
 		workers map[string]*testWorker // the running one of each instance
@@ -53,17 +54,23 @@ type testWorker struct {
 	cutOff   bool            // does not hear of rebalances, so its partitions do not count; guarded by group.mu
 }
 
-func newTestGroup(t *testing.T) *testGroup {
-	g := &testGroup{t: t, net: memnet.New()}
+func emptyTestGroup(t *testing.T) *testGroup {
+	g := &testGroup{t: t}
 	g.mu.workers = map[string]*testWorker{}
 	g.mu.disks = map[string]map[statestore.TaskID]uint64{}
 	g.mu.joins = map[string][]kmsg.JoinGroupRequestProtocol{}
+	return g
+}
+
+func newTestGroup(t *testing.T) *testGroup {
+	g := emptyTestGroup(t)
+	g.net = memnet.New()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(3), kfake.ListenFn(g.net.Listen),
 		kfake.SeedTopics(6, "orders", "customers"), kfake.SeedTopics(3, "log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.cluster = cluster
+	g.cluster, g.seeds = cluster, cluster.ListenAddrs()
 	cluster.ControlKey(int16(kmsg.JoinGroup), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		g.seeJoin(req.(*kmsg.JoinGroupRequest))
@@ -108,10 +115,14 @@ func (g *testGroup) start(instance string, topology ...assignment.Group) *testWo
 	for _, sub := range topology {
 		topics = append(topics, sub.Topics...)
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(g.cluster.ListenAddrs()...), kgo.Dialer(g.net.Dialer(w.host())),
+	options := []kgo.Opt{kgo.SeedBrokers(g.seeds...),
 		kgo.ConsumerGroup("app"), kgo.InstanceID(instance), kgo.ConsumeTopics(topics...), kgo.Balancers(w.balancer),
-		kgo.DisableAutoCommit(), kgo.SessionTimeout(45*time.Second), kgo.HeartbeatInterval(3*time.Second),
-		kgo.OnPartitionsAssigned(w.callback("assigned")), kgo.OnPartitionsRevoked(w.callback("revoked")), kgo.OnPartitionsLost(w.callback("lost")))
+		kgo.DisableAutoCommit(), kgo.SessionTimeout(45 * time.Second), kgo.HeartbeatInterval(3 * time.Second),
+		kgo.OnPartitionsAssigned(w.callback("assigned")), kgo.OnPartitionsRevoked(w.callback("revoked")), kgo.OnPartitionsLost(w.callback("lost"))}
+	if g.net != nil {
+		options = append(options, kgo.Dialer(g.net.Dialer(w.host())))
+	}
+	client, err := kgo.NewClient(options...)
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -124,11 +135,16 @@ func (g *testGroup) start(instance string, topology ...assignment.Group) *testWo
 
 func (w *testWorker) host() string { return "10.0.0." + fmt.Sprint(w.instance[0]-'a'+1) }
 
-// kill ends the worker without a word to the brokers.
+// kill ends the worker without a word to the brokers, as far as there is a network to cut; a static member sends no
+// LeaveGroup anyway.
 func (w *testWorker) kill() {
 	w.group.mu.Lock()
 	delete(w.group.mu.workers, w.instance)
 	w.group.mu.Unlock()
+	if w.group.net == nil {
+		w.client.Close()
+		return
+	}
 	w.group.net.Isolate(w.host())
 	w.client.Close()
 	w.group.net.Heal(w.host())

@@ -3,6 +3,7 @@ package dedup
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/oncemill/oncemill/internal/problem"
@@ -106,6 +107,9 @@ func (c Config) Validate() error {
 	if c.ID.Of == nil {
 		wrong("ID", "nothing reads the id", `set it, for example ID: dedup.Header("message-id")`)
 	}
+	if c.ID.Of != nil && (c.ID.Name == "" || strings.HasSuffix(c.ID.Name, ":")) {
+		wrong("ID", fmt.Sprintf("the identity %q names nothing", c.ID.Name), "name the header, the path or the function; the name is part of the topology's fingerprint")
+	}
 	if c.Window < 2*time.Millisecond {
 		wrong("Window", fmt.Sprintf("%v is shorter than 2ms", c.Window), "set how long duplicates may arrive after the original, for example 7 * 24 * time.Hour")
 	}
@@ -123,6 +127,9 @@ func (c Config) Validate() error {
 	}
 	if c.FutureSkew < 0 || c.FutureSkew > max(0, c.Window/2) {
 		wrong("FutureSkew", fmt.Sprintf("%v is not between 0 and half the window", c.FutureSkew), "lower it or enlarge Window; 0 is the default")
+	}
+	if strings.HasSuffix(c.IssueTime.name, ":") {
+		wrong("IssueTime", fmt.Sprintf("%q names no header", c.IssueTime.name), "name the header that carries the issue time")
 	}
 	if c.IssueTime.read != nil && c.ID.content {
 		wrong("IssueTime", fmt.Sprintf("%s with the identity %s, which carries no time", c.IssueTime.Name(), c.ID.Name), "remove it, or use an id that the producer mints")

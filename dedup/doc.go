@@ -29,9 +29,29 @@
 // into a bucket that the next good record evicts at once. [Guard.Horizon] and [Guard.TimeAt] turn it into what a
 // checkpoint keeps and back.
 //
+// Timestamps are held against the machine's clock by the task, before Check: the guard compares an id's issue time with
+// the timestamp of its record, and a timestamp from far ahead would vouch for an id from far ahead.
+//
 // # What an id protects, and what not
 //
 // Markers live for at least Config.Window of marker time after they were written. An opaque id whose copy comes later
 // than that is New again; only an id with an issue time ([IssueTime]) is then refused as TooOld. Deduplication is
 // local to the partition and to (Scope, kind).
+//
+// # Verdicts on what is wrong
+//
+//   - No id: Missing. An empty id, one longer than Config.MaxIDBytes, one that cannot be parsed or was issued in the
+//     future: Invalid. Such a record never runs; a hash of its content identifies its dead letter, so that its copy adds
+//     none. With StopOnMissing the task halts instead.
+//   - The same id with another key or value: Conflict. The first result and its marker stay as they are. Headers are not
+//     compared, because a resend changes them.
+//   - Each refusal has a marker of its own, by scope, kind, id, content and replay number, in a domain of its own: its
+//     copies are dropped, and it can never be taken for an id.
+//
+// # Replays on purpose
+//
+// The topic by which a record came decides, never its headers alone: a replay number on the source topic means nothing. A
+// dead letter runs once per number, the number being its own + 1. When its marker has expired it is refused, unless the
+// operator set [HeaderForce]; force never repeats what is known to be applied. A dead letter that had no id is admitted if
+// it was given one (its content finds it), otherwise only by force, under the hash of its content.
 package dedup

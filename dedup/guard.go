@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/oncemill/oncemill/internal/invariants"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/record"
 )
@@ -81,8 +82,9 @@ func (g *Guard) LetterCause(r *record.Raw) Cause {
 	return CauseOfPosition(g.app, g.scope, r.TopicID, r.Partition, r.Offset)
 }
 
-// Check decides about a record; it writes nothing. An error is one of the store or of its bytes and says nothing about
-// the record: what is wrong with a record is in Decision.Reason.
+// Check decides about a record; it writes nothing. The record's timestamp must be within bounds already: clamped, or the
+// record will not be run. An error is one of the store or of its bytes and says nothing about the record: what is wrong
+// with a record is in Decision.Reason.
 func (g *Guard) Check(r *record.Raw, from Origin, time int64) (Decision, error) {
 	var d Decision
 	if reason := g.identify(&d, r); reason != nil {
@@ -117,18 +119,24 @@ func (g *Guard) comparesBodies() bool { return !g.config.IgnoreConflicts && !g.c
 
 // judgeAbsent decides about an id without a marker from the source.
 func (g *Guard) judgeAbsent(d *Decision, r *record.Raw, time int64) error {
-	if d.flags&hasIssue != 0 {
-		if latest := max(clampTime(time), clampTime(r.Timestamp.UnixMilli())); d.issue > latest+g.skew {
-			return g.refuse(d, r, Invalid, time, problem.New(problem.IDInvalid, g.place(r),
-				"the id was issued %d ms after the record, the skew allowed is %d ms", d.issue-latest, g.skew))
-		}
-		if oldest := clampTime(time) - g.buckets.windowMillis; d.issue < oldest {
-			return g.refuse(d, r, TooOld, time, problem.New(problem.IDTooOld, g.place(r),
-				"the id was issued %d ms before the window begins, its marker may have expired", oldest-d.issue))
-		}
+	if reason := g.fromFuture(d, r, time); reason != nil {
+		return g.refuse(d, r, Invalid, time, reason)
+	}
+	if oldest := clampTime(time) - g.buckets.windowMillis; d.flags&hasIssue != 0 && d.issue < oldest {
+		return g.refuse(d, r, TooOld, time, problem.New(problem.IDTooOld, g.place(r),
+			"the id was issued %d ms before the window begins, its marker may have expired", oldest-d.issue))
 	}
 	d.Verdict, d.Action = New, Run
 	return nil
+}
+
+// fromFuture returns the reason if the id was issued too far ahead: its marker would expire before the id is too old.
+func (g *Guard) fromFuture(d *Decision, r *record.Raw, time int64) *problem.Error {
+	latest := max(clampTime(time), clampTime(r.Timestamp.UnixMilli()))
+	if d.flags&hasIssue == 0 || d.issue <= latest+g.skew {
+		return nil
+	}
+	return problem.New(problem.IDInvalid, g.place(r), "the id was issued %d ms after the record, the skew allowed is %d ms", d.issue-latest, g.skew)
 }
 
 // judgeFound decides about an id with a marker from the source.
@@ -253,6 +261,10 @@ func (g *Guard) Record(d *Decision, r *record.Raw, time int64, outcome Outcome, 
 	}
 	if !outcome.valid() || d.flags&refused != 0 && outcome != DeadLettered {
 		return problem.New(problem.InvariantBroken, g.place(r), "outcome %s recorded for the verdict %s", outcome, d.Verdict)
+	}
+	// Else the marker would expire while a copy of the id is not yet too old.
+	if invariants.Enabled && d.flags&hasIssue != 0 && outcome != DeadLettered && d.issue > clampTime(time)+g.skew {
+		invariants.Check(false, "dedup skew", "%s: issued at %d, recorded at marker time %d, skew %d ms", r.Position, d.issue, time, g.skew)
 	}
 	m := Marker{
 		Outcome: outcome, TopicFold: foldTopic(r.TopicID), Offset: r.Offset,

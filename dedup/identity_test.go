@@ -257,23 +257,32 @@ func TestValidateNamesEveryMistake(t *testing.T) {
 		}
 	}
 	good := Config{ID: Key(), Window: testWindow}
-	wrong := map[string]func(c *Config){
-		"ID":         func(c *Config) { c.ID = Identity{} },
-		"Window":     func(c *Config) { c.Window = 0 },
-		"FutureSkew": func(c *Config) { c.FutureSkew = testWindow/2 + 1 },
-		"IssueTime":  func(c *Config) { c.ID, c.IssueTime = ContentHash(), UUIDv7() },
+	wrong := []struct {
+		field  string
+		change func(c *Config)
+	}{
+		{"ID", func(c *Config) { c.ID = Identity{} }},
+		{"ID", func(c *Config) { c.ID = Header("") }},
+		{"ID", func(c *Config) { c.ID = JSONPath("") }},
+		{"ID", func(c *Config) { c.ID = Func("", c.ID.Of) }},
+		{"ID", func(c *Config) { c.ID = Func("f", nil) }},
+		{"ID", func(c *Config) { c.ID.Name = "" }},
+		{"Window", func(c *Config) { c.Window = 0 }},
+		{"FutureSkew", func(c *Config) { c.FutureSkew = testWindow/2 + 1 }},
+		{"IssueTime", func(c *Config) { c.ID, c.IssueTime = ContentHash(), UUIDv7() }},
+		{"IssueTime", func(c *Config) { c.IssueTime = IssueHeader("") }},
 	}
 	if err := good.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	for field, change := range wrong {
+	for _, w := range wrong {
 		c := good
-		change(&c)
-		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "dedup.Config."+field+":") {
-			t.Errorf("%s: %v", field, err)
+		w.change(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "dedup.Config."+w.field+":") {
+			t.Errorf("%s: %v", w.field, err)
 		}
 		if g, err := NewGuard(c, "shop", "commands", newMemoryMarkers()); g != nil || err == nil {
-			t.Errorf("%s: NewGuard accepts it", field)
+			t.Errorf("%s: NewGuard accepts %+v", w.field, c)
 		}
 	}
 }

@@ -138,6 +138,9 @@ func (j *judge) decideReplay(l letter, now int64, e entry, found, here, differs 
 	}
 	yes.replay = n
 	if !found {
+		if l.forced && j.issued && l.issue > max(now, l.at)+j.skew {
+			return j.refuse(l, now, Invalid, n)
+		}
 		if l.forced {
 			return yes
 		}

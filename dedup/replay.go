@@ -37,6 +37,10 @@ func (g *Guard) judgeReplay(d *Decision, r *record.Raw, time int64, found bool) 
 	m := &d.Marker
 	switch {
 	case !found && forced:
+		// Force is for what may have expired. An id from the future could run once more without force afterwards.
+		if reason := g.fromFuture(d, r, time); reason != nil {
+			return g.refuse(d, r, Invalid, time, reason)
+		}
 		d.Verdict, d.Action, d.Forced = New, Run, true
 	case !found:
 		return g.judgeReplayAbsent(d, r, time)

@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"testing"
+	"time"
 
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/record"
@@ -134,6 +135,17 @@ func TestS59ReplayAfterTheMarkerExpired(t *testing.T) {
 		t.Fatalf("marker %+v: the force is not recorded", d.Marker)
 	}
 	k.counts(3, 2)
+}
+
+func TestForceDoesNotAdmitAnIDFromTheFuture(t *testing.T) {
+	k := newMiniTask(t, Config{IssueTime: IssueHeader("issued")})
+	r := confirm.replay("1", "true")
+	r.Headers = append(r.Headers, issuedAt(time.Hour)...)
+	d := k.step(r, FromReplay)
+	k.want(d, Invalid, Quarantine)
+	if d.Reason.Code != problem.IDInvalid {
+		t.Fatalf("reason %v", d.Reason)
+	}
 }
 
 func TestForceStaysOnTheMarker(t *testing.T) {

@@ -13,8 +13,17 @@ import (
 	"github.com/oncemill/oncemill/statestore"
 )
 
-// legalName is what Kafka allows in a topic name.
+// legalName is what Kafka allows in a topic name, with room for the rest of an internal topic's name.
 var legalName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,200}$`)
+
+// maxTopicBytes is Kafka's limit for the name of a topic.
+const maxTopicBytes = 249
+
+var legalTopicBytes = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
+
+func legalTopic(name string) bool {
+	return legalTopicBytes.MatchString(name) && len(name) <= maxTopicBytes && name != "." && name != ".."
+}
 
 // Build checks the topology and returns its plan. The error is one *problem.Error that lists every mistake. Build may be
 // called again; the plan is made anew.
@@ -32,6 +41,7 @@ func (t *Topology) Build() (*graph.Plan, error) {
 	b.split(p)
 	b.stores(p)
 	b.internalTopics(p)
+	b.checkInternalTopics(p)
 	b.checkCycles(p)
 	if len(b.errs) > 0 {
 		return nil, problem.New(problem.TopologyInvalid, fmt.Sprintf("topology %q", t.app), "%d mistakes", len(b.errs)).Because(errors.Join(b.errs...))
@@ -72,13 +82,16 @@ func (b *builder) checkNodes() {
 	readBy := map[string]string{}
 	for _, n := range b.t.nodes {
 		for _, topic := range n.Topics {
-			if !legalName.MatchString(topic) {
+			if !legalTopic(topic) && n.Repartition == "" { // internal topics are checked as such
 				b.errorf("source %q: topic name %q is not legal in Kafka", n.Name, topic)
 			}
 			if other, taken := readBy[topic]; taken {
 				b.errorf("sources %q and %q read topic %q: use one source with several children", other, n.Name, topic)
 			}
 			readBy[topic] = n.Name
+		}
+		if n.Topic != "" && n.Repartition == "" && !legalTopic(n.Topic) {
+			b.errorf("sink %q: topic name %q is not legal in Kafka", n.Name, n.Topic)
 		}
 		if n.Dedup != nil {
 			if err := n.Dedup.Validate(); err != nil {
@@ -143,7 +156,7 @@ func (b *builder) split(p *graph.Plan) {
 	}
 	ids := map[uint32]string{}
 	for _, s := range p.Subs {
-		if other, taken := ids[statestore.NameID(s.Name)]; taken {
+		if other, taken := ids[statestore.NameID(s.Name)]; taken && other != s.Name { // an equal name is reported as such
 			b.errorf("sub-topologies %q and %q have the same 32-bit id: rename one source", other, s.Name)
 		}
 		ids[statestore.NameID(s.Name)] = s.Name
@@ -191,6 +204,10 @@ func (b *builder) stores(p *graph.Plan) {
 		add(s, &statestore.Declaration{Name: name, Kind: kind, Internal: true, KeyFormat: "bytes", ValueFormat: "bytes"}, source)
 	}
 	for _, s := range p.Subs {
+		if len(s.Inputs) == 0 {
+			b.errorf("node %q and what hangs on it have no source", p.Nodes[s.Nodes[0]].Name)
+			continue
+		}
 		timers, parks := false, false
 		for _, i := range s.Nodes {
 			n := p.Nodes[i]
@@ -211,9 +228,6 @@ func (b *builder) stores(p *graph.Plan) {
 		}
 		if len(s.Stores) > 0 {
 			internal(s, graph.TaskStore(s.Name), statestore.KindTask, -1)
-		}
-		if len(s.Inputs) == 0 {
-			b.errorf("store %q and its nodes have no source", s.Stores[0].Name)
 		}
 	}
 }
@@ -245,6 +259,44 @@ func (b *builder) internalTopics(p *graph.Plan) {
 		if dead && p.DeadLetters == "" {
 			p.DeadLetters = graph.DeadLetterTopic(p.App)
 			p.Internal = append(p.Internal, graph.InternalTopic{Name: p.DeadLetters, Kind: graph.TopicDeadLetters, Sub: -1})
+		}
+	}
+}
+
+// checkInternalTopics keeps the topics of the application to itself, and their names legal and distinct. What a task commits
+// names its changelogs by 32-bit ids.
+func (b *builder) checkInternalTopics(p *graph.Plan) {
+	internal := map[string]graph.TopicKind{}
+	type task struct {
+		sub int
+		id  uint32
+	}
+	changelogs := map[task]string{}
+	for _, t := range p.Internal {
+		internal[t.Name] = t.Kind
+		if !legalTopic(t.Name) && legalName.MatchString(p.App) {
+			b.errorf("internal topic %q has %d characters, Kafka allows %d: shorten the name of the application, store or node", t.Name, len(t.Name), maxTopicBytes)
+		}
+		if t.Kind != graph.TopicChangelog && t.Kind != graph.TopicMarkerChangelog {
+			continue
+		}
+		id := task{t.Sub, statestore.NameID(t.Name)}
+		if other, taken := changelogs[id]; taken && other != t.Name {
+			b.errorf("changelogs %q and %q have the same 32-bit id: rename one store", other, t.Name)
+		}
+		changelogs[id] = t.Name
+	}
+	for _, n := range p.Nodes {
+		if n.Repartition != "" {
+			continue
+		}
+		for _, topic := range n.Topics {
+			if kind, ok := internal[topic]; ok {
+				b.errorf("source %q reads %q, the %s topic of this application", n.Name, topic, kind)
+			}
+		}
+		if kind, ok := internal[n.Topic]; ok {
+			b.errorf("sink %q writes %q, the %s topic of this application", n.Name, n.Topic, kind)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"time"
 
 	"github.com/oncemill/oncemill/dedup"
 	"github.com/oncemill/oncemill/internal/graph"
@@ -88,6 +87,15 @@ func (t *Topology) add(kind graph.Kind, what, name string, parents ...int) *grap
 	}
 	t.nodes = append(t.nodes, n)
 	return n
+}
+
+// parent returns the node of a stream as a list of parents. A stream of another topology is a mistake, and no parent.
+func parent[K, V any](t *Topology, child string, in Stream[K, V]) []int {
+	if in.t != t {
+		t.errorf("%s: the input of node %q is not a stream of this topology", caller(), child)
+		return nil
+	}
+	return []int{in.node}
 }
 
 // SourceOption is an option of Source.
@@ -175,8 +183,13 @@ func Uses(stores ...interface {
 }) ProcessOption {
 	return func(o *processOptions) {
 		for _, s := range stores {
-			if d := s.Declaration(); !slices.Contains(o.node.Stores, d) {
-				o.node.Stores = append(o.node.Stores, d)
+			d := s.Declaration()
+			if slices.Contains(o.node.Stores, d) {
+				continue
+			}
+			o.node.Stores = append(o.node.Stores, d)
+			if bound, ok := s.(interface{ Err() error }); ok && bound.Err() != nil {
+				o.errs = append(o.errs, bound.Err())
 			}
 		}
 	}
@@ -202,6 +215,10 @@ func OnTimer[K, V, KO, VO any](store *statestore.KeyValueStore[K, V], fn process
 	return func(o *processOptions) {
 		Uses(store)(o)
 		d := store.Declaration()
+		if slices.Contains(o.node.TimerStores, d) {
+			o.errs = append(o.errs, fmt.Errorf("node %q has two handlers for the timers of store %q", o.node.Name, d.Name))
+			return
+		}
 		o.node.TimerStores = append(o.node.TimerStores, d)
 		name := o.node.Name
 		o.timers = append(o.timers, timerOption{store: d, bind: func(runner any) (host.TimerPort, error) {
@@ -245,25 +262,38 @@ func ProcessWith[K, V, KO, VO any](t *Topology, name string, in Stream[K, V], ma
 	s := process(t, "ProcessWith", name, in, open, opts)
 	node := &t.nodes[s.node].Node
 	t.checks = append(t.checks, func() {
-		_, closeFn, err := open(processor.NewInitContext(node, ""))
-		if err == nil {
-			err = closeFn()
-		}
-		if err != nil {
+		if err := dryRun(open, node); err != nil {
 			t.errorf("node %q: Init: %w", name, err)
 		}
 	})
 	return s
 }
 
+// dryRun calls Init and Close of a processor type. A panic is a mistake like any other.
+func dryRun[K, V, KO, VO any](open opener[K, V, KO, VO], node *host.Node) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v", r)
+		}
+	}()
+	_, closeFn, err := open(processor.NewInitContext(node, ""))
+	if err != nil {
+		return err
+	}
+	return closeFn()
+}
+
 type opener[K, V, KO, VO any] func(*processor.InitContext) (processor.Func[K, V, KO, VO], func() error, error)
 
 func process[K, V, KO, VO any](t *Topology, what, name string, in Stream[K, V], open opener[K, V, KO, VO], opts []ProcessOption) Stream[KO, VO] {
-	n := t.add(graph.KindProcessor, what, name, in.node)
+	n := t.add(graph.KindProcessor, what, name, parent(t, name, in)...)
 	n.Policies = t.defaults
 	o := &processOptions{node: n}
 	for _, opt := range opts {
 		opt(o)
+	}
+	for _, err := range o.errs {
+		t.errorf("%s: %w", caller(), err)
 	}
 	t.checks = append(t.checks, func() {
 		probe := processor.NewRunner[K, V, KO, VO](nil, &n.Node, nil, nil)
@@ -279,9 +309,9 @@ func process[K, V, KO, VO any](t *Topology, what, name string, in Stream[K, V], 
 
 // Merge joins streams of one type into one. It does not order records of different streams.
 func Merge[K, V any](t *Topology, name string, streams ...Stream[K, V]) Stream[K, V] {
-	parents := make([]int, len(streams))
-	for i, s := range streams {
-		parents[i] = s.node
+	var parents []int
+	for _, s := range streams {
+		parents = append(parents, parent(t, name, s)...)
 	}
 	if len(streams) < 2 {
 		t.errorf("%s: Merge %q needs at least two streams", caller(), name)
@@ -305,92 +335,19 @@ func Branch[K, V any](t *Topology, name string, in Stream[K, V], cases ...Case[K
 	if len(cases) == 0 {
 		t.errorf("%s: Branch %q has no cases", caller(), name)
 	}
-	n := t.add(graph.KindBranch, "Branch", name, in.node)
+	n := t.add(graph.KindBranch, "Branch", name, parent(t, name, in)...)
 	out := make([]Stream[K, V], len(cases))
 	for i, c := range cases {
+		if c.Name == "" {
+			t.errorf("%s: case %d of Branch %q has no name: write topology.Case[K, V]{Name: \"some-name\", ...}", caller(), i+1, name)
+		}
+		if c.When == nil && i < len(cases)-1 {
+			t.errorf("%s: case %q of Branch %q takes everything, so those after it take nothing: put it last", caller(), c.Name, name)
+		}
 		arm := t.add(graph.KindMerge, "Branch", name+"-"+c.Name, n.Index)
 		arm.Instantiate = instantiateBranch[K, V](arm, nil)
 		out[i] = Stream[K, V]{t: t, node: arm.Index}
 	}
 	n.Instantiate = instantiateBranch(n, cases)
-	return out
-}
-
-// SinkOption is an option of Sink, SinkTo and Repartition.
-type SinkOption func(*sinkOptions)
-
-type sinkOptions struct {
-	node       *graph.Node
-	partition  any // Partitioner[K, V]
-	partitions int32
-	retention  time.Duration
-}
-
-// Partitioner chooses the partition of an output, from 0 up to and excluding partitions. key is the encoded key, nil for
-// Kafka's null.
-type Partitioner[K, V any] func(topic string, key []byte, r record.Record[K, V], partitions int32) int32
-
-// PartitionBy replaces the default partitioner, which is murmur2 of the encoded key as in Java; a record without a key
-// goes to the partition with the number of its input's partition.
-func PartitionBy[K, V any](p Partitioner[K, V]) SinkOption {
-	return func(o *sinkOptions) { o.partition = p }
-}
-
-// Partitions sets the number of partitions of a repartition topic; without it, it has as many as the input of the stream.
-func Partitions(n int32) SinkOption { return func(o *sinkOptions) { o.partitions = n } }
-
-// OnEncodeFailure sets the policy for outputs that cannot be encoded, are too large, or have no topic or partition.
-func OnEncodeFailure(p processor.Policy) SinkOption {
-	return func(o *sinkOptions) { o.node.Policies.Encode = p }
-}
-
-// OnProduceFailure sets the policy for outputs that the broker refuses.
-func OnProduceFailure(p processor.Policy) SinkOption {
-	return func(o *sinkOptions) { o.node.Policies.Produce = p }
-}
-
-// Sink writes a stream to a topic, which must exist when the application starts.
-func Sink[K, V any](t *Topology, name string, in Stream[K, V], topic string, keys serde.Serde[K], values serde.Serde[V], opts ...SinkOption) {
-	sink(t, "Sink", name, in, topic, nil, keys, values, opts)
-}
-
-// SinkTo writes each record to the topic that a function names. A topic that does not exist fails the record.
-func SinkTo[K, V any](t *Topology, name string, in Stream[K, V], topic func(record.Record[K, V]) string, keys serde.Serde[K], values serde.Serde[V], opts ...SinkOption) {
-	sink(t, "SinkTo", name, in, "", topic, keys, values, opts)
-}
-
-func sink[K, V any](t *Topology, what, name string, in Stream[K, V], topic string, dynamic func(record.Record[K, V]) string, keys serde.Serde[K], values serde.Serde[V], opts []SinkOption) (*graph.Node, *sinkOptions) {
-	n := t.add(graph.KindSink, what, name, in.node)
-	n.Policies = t.defaults
-	n.Topic = topic
-	o := &sinkOptions{node: n}
-	for _, opt := range opts {
-		opt(o)
-	}
-	partition, ok := o.partition.(Partitioner[K, V])
-	if o.partition != nil && !ok {
-		t.errorf("%s: sink %q: topology.PartitionBy has other types than the stream", caller(), name)
-	}
-	if topic == "" && dynamic == nil {
-		t.errorf("%s: sink %q has no topic", caller(), name)
-	}
-	keys = bind(t, n, keys, serde.Use{Topic: topic, Key: true})
-	values = bind(t, n, values, serde.Use{Topic: topic})
-	n.Instantiate = instantiateSink(n, dynamic, partition, keys, values)
-	return n, o
-}
-
-// Repartition sends a stream through the internal topic <app>-<name>-repartition, so that records meet by their new key. It
-// starts a new sub-topology. The topic's records are deleted once they are processed.
-func Repartition[K, V any](t *Topology, name string, in Stream[K, V], keys serde.Serde[K], values serde.Serde[V], opts ...SinkOption) Stream[K, V] {
-	topic := graph.RepartitionTopic(t.app, name)
-	n, o := sink(t, "Repartition", name+"-out", in, topic, nil, keys, values, opts)
-	n.Repartition = name
-	if o.partitions < 0 {
-		t.errorf("%s: Repartition %q: %d partitions", caller(), name, o.partitions)
-	}
-	t.parts[name] = o.partitions
-	out := Source(t, name, topic, keys, values)
-	t.nodes[out.node].Repartition = name
 	return out
 }

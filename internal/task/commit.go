@@ -18,6 +18,7 @@ type ChangelogRecord struct {
 // Written is where the changelog records of one transaction and one topic landed.
 type Written struct {
 	Topic       string
+	TopicID     [16]byte
 	First, Last int64 // offsets
 	LeaderEpoch int32
 }
@@ -92,11 +93,11 @@ next:
 	for _, w := range written {
 		for i := range logs {
 			if logs[i].Topic == w.Topic {
-				logs[i].Next, logs[i].LeaderEpoch = w.Last+1, w.LeaderEpoch
+				logs[i].Next, logs[i].LeaderEpoch, logs[i].TopicID = w.Last+1, w.LeaderEpoch, w.TopicID
 				continue next
 			}
 		}
-		logs = append(logs, statestore.LogPosition{Topic: w.Topic, Next: w.Last + 1, LeaderEpoch: w.LeaderEpoch})
+		logs = append(logs, statestore.LogPosition{Topic: w.Topic, TopicID: w.TopicID, Next: w.Last + 1, LeaderEpoch: w.LeaderEpoch})
 	}
 	return logs
 }
@@ -115,7 +116,7 @@ func (t *Task) Confirm(written []Written) {
 	t.logs = t.logsAfter(written)
 	if t.state != nil {
 		t.updateBuckets(written)
-		t.state.Apply(statestore.Position{Checkpoint: t.sealed, Logs: t.logs, Buckets: t.buckets})
+		t.state.Apply(statestore.Position{Checkpoint: t.sealed, Logs: t.logs, Buckets: t.buckets, WrittenAt: t.clock})
 	}
 	t.committed = t.sealed
 	t.refused = nil
@@ -167,3 +168,9 @@ func (t *Task) Committed() *statestore.Checkpoint { return &t.committed }
 
 // Logs are the positions in the changelogs as of the last confirmed transaction.
 func (t *Task) Logs() []statestore.LogPosition { return t.logs }
+
+// DropMemory forgets the memory of outputs instead of using it again: requests of a client that was closed may still read it.
+func (t *Task) DropMemory() { t.memory = memory{} }
+
+// MemoryBytes is about the memory that the open transaction's outputs take.
+func (t *Task) MemoryBytes() int64 { return t.memory.size() }

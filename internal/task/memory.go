@@ -90,3 +90,6 @@ func (m *memory) reset() {
 		m.headers = append(m.headers[:0], h[:0])
 	}
 }
+
+// size is the number of bytes in use, up to the size of a chunk.
+func (m *memory) size() int64 { return int64(len(m.bytes)) * chunkBytes }

@@ -228,7 +228,8 @@ func (t *Task) rewind() {
 	for i := range t.next {
 		t.next[i], t.epochs[i] = t.start[i], -1
 		for _, in := range t.committed.Inputs {
-			if in.Topic == t.sources[i].input.Topic {
+			// A topic that was deleted and created again has the name, but not the positions (S48).
+			if in.Topic == t.sources[i].input.Topic && in.TopicID == t.cfg.TopicIDs[i] {
 				t.next[i], t.epochs[i] = max(in.Next, t.start[i]), in.LeaderEpoch
 			}
 		}
@@ -471,6 +472,9 @@ func (t *Task) policy(s *source, f *host.Failure) processor.Policy {
 // quarantine sends a record that dedup refuses to the dead letters.
 func (t *Task) quarantine(s *source, d dedup.Decision) error {
 	t.setMark()
+	// Several records may be refused under one id, and the message of that id may be a dead letter itself: their ids are
+	// made from the positions, to be distinct.
+	t.current.id = nil
 	failure := &host.Failure{Phase: host.PhaseDedup, Node: s.node.Name, Err: d.Reason}
 	t.Stats.Failures[host.PhaseDedup]++
 	if err := t.deadLetter(failure, &d); err != nil {
@@ -567,16 +571,21 @@ func (t *Task) Refuse(o *host.Output, err error) bool {
 	if o.CauseTopic == "" {
 		return false
 	}
-	if t.refused == nil {
-		t.refused = map[refusedRecord]*host.Failure{}
-	}
 	name := t.cfg.Plan.App
 	if o.Node >= 0 {
 		name = t.cfg.Plan.Nodes[o.Node].Name
 	}
-	t.refused[refusedRecord{o.CauseTopic, o.CauseOffset}] = &host.Failure{Phase: host.PhaseProduce, Node: name,
-		Err: problem.Wrap(problem.ProduceFailed, fmt.Sprintf("topic %q", o.Topic), err)}
+	t.RefuseRecord(o.CauseTopic, o.CauseOffset, &host.Failure{Phase: host.PhaseProduce, Node: name,
+		Err: problem.Wrap(problem.ProduceFailed, fmt.Sprintf("topic %q", o.Topic), err)})
 	return true
+}
+
+// RefuseRecord remembers that a record may not run again: on the re-run it meets its failure policy instead.
+func (t *Task) RefuseRecord(topic string, offset int64, f *host.Failure) {
+	if t.refused == nil {
+		t.refused = map[refusedRecord]*host.Failure{}
+	}
+	t.refused[refusedRecord{topic, offset}] = f
 }
 
 // refusal returns the remembered failure of the current record.

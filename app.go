@@ -1,0 +1,366 @@
+package oncemill
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/oncemill/oncemill/internal/assignment"
+	"github.com/oncemill/oncemill/internal/graph"
+	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/metrics"
+	"github.com/oncemill/oncemill/statestore"
+	"github.com/oncemill/oncemill/statestore/pebble"
+)
+
+// App runs a topology. It is used once: New, Run.
+type App struct {
+	cfg  *Config
+	plan *graph.Plan
+
+	// set by Run, before the workers start
+	instance           string
+	process            assignment.Process
+	transactionVersion int16
+	topics             *topics
+	db                 *statestore.DB
+
+	mu struct {
+		sync.Mutex
+		running bool
+		tasks   map[statestore.TaskID]TaskStatus
+		held    map[statestore.TaskID]uint64
+		cuts    map[topicPartition]int64
+	}
+}
+
+type topicPartition struct {
+	topic     string
+	partition int32
+}
+
+// New checks configuration and topology, and starts nothing. The error lists every mistake, each with place, value and cure.
+func New(cfg Config) (*App, error) {
+	cfg.setDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	plan, err := cfg.Topology.Build()
+	if err != nil {
+		return nil, err
+	}
+	a := &App{cfg: &cfg, plan: plan}
+	a.mu.tasks = map[statestore.TaskID]TaskStatus{}
+	a.mu.held = map[statestore.TaskID]uint64{}
+	a.mu.cuts = map[topicPartition]int64{}
+	_, _ = rand.Read(a.process[:]) // never fails
+	return a, nil
+}
+
+// Run processes until ctx ends or until a failure that a policy calls fatal. When ctx ends it commits and checkpoints within
+// Config.ShutdownTimeout, keeps its place in the consumer group, and returns nil; a process that comes back within the session
+// timeout finds its tasks where they were. Once running, outages of brokers are waited out.
+func (a *App) Run(ctx context.Context) (err error) {
+	if err := a.claim(); err != nil {
+		return err
+	}
+	a.instance = a.cfg.InstanceID
+	if a.cfg.StateDir != "" {
+		dir, err := openDirectory(a.cfg.StateDir, a.plan.App, a.cfg.InstanceID)
+		if err != nil {
+			return err
+		}
+		defer dir.close()
+		a.instance = dir.id.Instance
+		return a.runWith(ctx, dir)
+	}
+	return a.runWith(ctx, nil)
+}
+
+func (a *App) claim() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mu.running {
+		return errors.New("oncemill: App.Run was called before; make a new App")
+	}
+	a.mu.running = true
+	return nil
+}
+
+func (a *App) runWith(ctx context.Context, dir *directory) (err error) {
+	client, err := kgo.NewClient(a.cfg.clientOptions("admin")...)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if a.transactionVersion, err = probe(ctx, client, a.cfg.Brokers); err != nil {
+		return err
+	}
+	if a.transactionVersion < 2 {
+		a.cfg.Logger.Warn(problem.New(problem.OldTransactions, "brokers", "transaction.version is %d", a.transactionVersion).Error())
+	}
+	admin := kadm.NewClient(client)
+	if a.topics, err = prepareTopics(ctx, admin, a.cfg, a.plan); err != nil {
+		return err
+	}
+	fingerprint := graph.FingerprintOf(a.plan, a.topics.counts())
+	if dir != nil {
+		if err := dir.checkFingerprint(fingerprint, a.cfg.AcceptChanges); err != nil {
+			return err
+		}
+	}
+	if err := a.openState(dir); err != nil {
+		return err
+	}
+	a.cfg.Logger.Info("starting", "app", a.plan.App, "instance", a.instance, "workers", a.cfg.Workers, "transaction.version", a.transactionVersion)
+	a.notify(func(l *metrics.Listener) {
+		if l.AppStarted != nil {
+			l.AppStarted(metrics.AppStart{App: a.plan.App, Fingerprint: fingerprint.HashText(), Guarantee: "exactly-once"})
+		}
+	})
+	err = a.runWorkers(ctx, admin)
+	if a.db != nil {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownTimeout)
+		defer cancel()
+		err = errors.Join(err, a.db.Close(closing))
+	}
+	return err
+}
+
+// openState opens the store when some sub-topology keeps state.
+func (a *App) openState(dir *directory) error {
+	if !slices.ContainsFunc(a.plan.Subs, (*graph.SubTopology).Stateful) {
+		return nil
+	}
+	engine, err := a.openEngine(dir)
+	if err != nil {
+		return err
+	}
+	a.db, err = statestore.Open(statestore.Config{Engine: engine, MemoryBudget: a.cfg.MemoryBudget - a.cfg.cacheShare(),
+		CheckpointRecords: a.cfg.CheckpointRecords, CheckpointInterval: a.cfg.CheckpointInterval, OnCheckpoint: a.checkpointDone})
+	if err != nil {
+		return err
+	}
+	return a.noteHeld()
+}
+
+func (a *App) openEngine(dir *directory) (statestore.Engine, error) {
+	if a.cfg.OpenEngine != nil {
+		return a.cfg.OpenEngine(a.cfg.cacheShare())
+	}
+	return pebble.Open(pebble.Config{Dir: dir.enginePath(), CacheBytes: a.cfg.cacheShare(), Logger: a.cfg.Logger})
+}
+
+// noteHeld reads which tasks have their state here, so that the group may give them to this process.
+func (a *App) noteHeld() error {
+	ids, err := a.db.TaskIDs()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		sub := a.sub(id.SubTopology)
+		if sub == nil {
+			continue
+		}
+		state, err := a.db.Acquire(id, sub.Declarations())
+		if err != nil {
+			return err
+		}
+		if at, ok := state.Position(); ok {
+			a.mu.held[id] = at.N
+		}
+		state.Release()
+	}
+	return nil
+}
+
+// runWorkers runs all workers; the first error stops the others, without a commit.
+func (a *App) runWorkers(ctx context.Context, admin *kadm.Client) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	janitor := make(chan struct{})
+	go func() {
+		defer close(janitor)
+		a.cleanUp(ctx, admin)
+	}()
+	errs := make([]error, a.cfg.Workers)
+	workers := make([]*worker, a.cfg.Workers)
+	for i := range workers {
+		workers[i] = newWorker(a, i)
+	}
+	var wg sync.WaitGroup
+	for i, w := range workers {
+		wg.Go(func() {
+			if errs[i] = w.run(ctx); errs[i] != nil {
+				stop()
+			}
+		})
+	}
+	wg.Wait()
+	stop()
+	<-janitor
+	return errors.Join(errs...)
+}
+
+// sub finds a sub-topology by name.
+func (a *App) sub(name string) *graph.SubTopology {
+	for _, s := range a.plan.Subs {
+		if s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// inputTopics are all topics that the group subscribes to.
+func (a *App) inputTopics() []string {
+	var topics []string
+	for _, s := range a.plan.Subs {
+		for _, in := range s.Inputs {
+			topics = append(topics, in.Topic)
+		}
+	}
+	return topics
+}
+
+// groups are the sub-topologies as the balancer wants them.
+func (a *App) groups() []assignment.Group {
+	out := make([]assignment.Group, 0, len(a.plan.Subs))
+	for _, s := range a.plan.Subs {
+		g := assignment.Group{Name: s.Name}
+		for _, in := range s.Inputs {
+			g.Topics = append(g.Topics, in.Topic)
+		}
+		out = append(out, g)
+	}
+	return out
+}
+
+// held are the tasks whose state lies here.
+func (a *App) held() []assignment.Held {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make([]assignment.Held, 0, len(a.mu.held))
+	for id, n := range a.mu.held {
+		out = append(out, assignment.Held{Task: id, N: n})
+	}
+	slices.SortFunc(out, func(x, y assignment.Held) int {
+		if x.Task.SubTopology != y.Task.SubTopology {
+			return a.sub(x.Task.SubTopology).Index - a.sub(y.Task.SubTopology).Index
+		}
+		return int(x.Task.Partition - y.Task.Partition)
+	})
+	return out
+}
+
+// purge notes what the committed transactions made superfluous: records of repartition topics below the positions, and
+// markers below the oldest live bucket (R8).
+func (a *App) purge(dirty []*running) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range dirty {
+		partition := r.task.ID().Partition
+		for i, in := range r.task.Inputs() {
+			if in.Internal && !in.Replay {
+				a.mu.cuts[topicPartition{in.Topic, partition}] = r.task.Next(i)
+			}
+		}
+		oldest := map[uint32]int64{}
+		for _, b := range r.task.Buckets() {
+			if at, ok := oldest[b.Store]; !ok || b.Offset < at {
+				oldest[b.Store] = b.Offset
+			}
+		}
+		for _, st := range a.sub(r.task.ID().SubTopology).Stores {
+			if at, ok := oldest[st.ID()]; ok && at > 0 {
+				a.mu.cuts[topicPartition{st.Changelog, partition}] = at
+			}
+		}
+	}
+}
+
+// cleanUpInterval is how often superfluous records are deleted; nothing depends on it but disk space.
+const cleanUpInterval = 30 * time.Second
+
+// cleanUp deletes what purge noted. A failure is tried again the next time.
+func (a *App) cleanUp(ctx context.Context, admin *kadm.Client) {
+	done := map[topicPartition]int64{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(cleanUpInterval):
+		}
+		offsets := kadm.Offsets{}
+		a.mu.Lock()
+		for tp, at := range a.mu.cuts {
+			if at > done[tp] {
+				offsets.Add(kadm.Offset{Topic: tp.topic, Partition: tp.partition, At: at})
+				done[tp] = at
+			}
+		}
+		a.mu.Unlock()
+		if len(offsets) == 0 {
+			continue
+		}
+		responses, err := admin.DeleteRecords(ctx, offsets)
+		if err == nil {
+			err = responses.Error()
+		}
+		if err != nil && ctx.Err() == nil {
+			clear(done)
+			a.cfg.Logger.Info("deleting processed records failed; trying again later", "err", err)
+		}
+	}
+}
+
+// notify calls the listener.
+func (a *App) notify(fn func(*metrics.Listener)) { fn(&a.cfg.Listener) }
+
+func (a *App) checkpointDone(info statestore.CheckpointInfo) {
+	if info.Err != nil {
+		a.cfg.Logger.Error("a checkpoint failed; trying again", "try", info.Try, "err", info.Err)
+	}
+	if l := a.cfg.Listener.CheckpointEnded; l != nil {
+		l(metrics.CheckpointEnd{Tasks: len(info.Tasks), Records: info.Records, Bytes: info.Bytes, Duration: info.Duration, Try: info.Try, Err: info.Err})
+	}
+}
+
+// TaskStatus is what is known of one task of this process.
+type TaskStatus struct {
+	Task   string `json:"task"`
+	Worker string `json:"worker"`
+	// State is "restoring" or "running".
+	State string `json:"state"`
+	// N is the number of the task's last committed transaction.
+	N uint64 `json:"n"`
+	// Restored counts the changelog records of the last restore, Remaining those that are left.
+	Restored  int64 `json:"restored"`
+	Remaining int64 `json:"remaining"`
+}
+
+// Tasks returns the tasks of this process, by name. It may be called while Run runs.
+func (a *App) Tasks() []TaskStatus {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make([]TaskStatus, 0, len(a.mu.tasks))
+	for _, t := range a.mu.tasks {
+		out = append(out, t)
+	}
+	slices.SortFunc(out, func(x, y TaskStatus) int {
+		if x.Task < y.Task {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+func (w *worker) name() string { return fmt.Sprint(w.index) }

@@ -1,0 +1,117 @@
+package oncemill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/oncemill/oncemill/internal/problem"
+)
+
+// clientOptions are common to all clients of the application.
+func (c *Config) clientOptions(role string) []kgo.Opt {
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(c.Brokers...),
+		kgo.ClientID("oncemill-" + c.Topology.Name() + "-" + role),
+		kgo.WithLogger(clientLog{c.Logger.With("client", role)}),
+		kgo.MetadataMinAge(250 * time.Millisecond),
+	}
+	if c.TLS != nil {
+		opts = append(opts, kgo.DialTLSConfig(c.TLS.Clone()))
+	}
+	if c.SASL != nil {
+		opts = append(opts, kgo.SASL(c.SASL))
+	}
+	return append(opts, c.ClientOptions...)
+}
+
+// clientLog passes the client's warnings and errors on, and the rest at debug level.
+type clientLog struct{ log *slog.Logger }
+
+func (l clientLog) Level() kgo.LogLevel {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		return kgo.LogLevelInfo
+	}
+	return kgo.LogLevelWarn
+}
+
+func (l clientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
+	at := slog.LevelDebug
+	if level <= kgo.LogLevelWarn {
+		// The client retries by itself; what it cannot mend reaches the worker as an error and is logged there.
+		at = slog.LevelInfo
+	}
+	l.log.Log(context.Background(), at, msg, keyvals...)
+}
+
+// probeTimeout bounds the first contact with the brokers.
+const probeTimeout = 10 * time.Second
+
+// probe asks the brokers for their features before anything is started: it finds wrong addresses and credentials within
+// probeTimeout, and tells whether transactions run under KIP-890 part 2.
+func probe(ctx context.Context, cl *kgo.Client, brokers []string) (transactionVersion int16, err error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	req := kmsg.NewPtrApiVersionsRequest()
+	req.ClientSoftwareName, req.ClientSoftwareVersion = "oncemill", "dev"
+	resp, err := req.RequestWith(ctx, cl)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err != nil {
+		return 0, unreachable(brokers, "ApiVersions", err)
+	}
+	for _, f := range resp.FinalizedFeatures {
+		if f.Name == "transaction.version" {
+			return f.MaxVersionLevel, nil
+		}
+	}
+	return 0, nil
+}
+
+// unreachable tells brokers that cannot be reached from brokers that refuse.
+func unreachable(brokers []string, operation string, err error) error {
+	place := fmt.Sprintf("%s at %s", operation, strings.Join(brokers, ","))
+	var ke *kerr.Error
+	text := err.Error()
+	if errors.As(err, &ke) || strings.Contains(text, "SASL") || strings.Contains(text, "tls:") || strings.Contains(text, "x509") {
+		return problem.Wrap(problem.BrokersRefused, place, err)
+	}
+	return problem.Wrap(problem.BrokersUnreachable, place, err)
+}
+
+// verdict is what an error of the commit path means for the transaction and its owner (rule R5).
+type verdict uint8
+
+const (
+	// aborted: nothing of the transaction is or will be visible; abort, rewind, go on.
+	verdictAbort verdict = iota
+	// unresolved: the commit may have happened; nothing is processed before it is known.
+	verdictUnresolved
+	// lost: the group has given the tasks to another member; abort, drop them, join again.
+	verdictLost
+	// fatal: another process uses this instance id, or the broker refuses for good.
+	verdictFatal
+)
+
+// classifyProduce decides about a failed record or offset commit: nothing was committed yet, so an abort is always right; what
+// differs is who owns the tasks afterwards.
+func classify(err error) verdict {
+	switch {
+	case errors.Is(err, kerr.FencedInstanceID):
+		return verdictFatal // a newer process has this instance id
+	case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.IllegalGeneration), errors.Is(err, kerr.StaleMemberEpoch), errors.Is(err, kerr.FencedMemberEpoch):
+		return verdictLost // the group went on without us
+	case errors.Is(err, kerr.TransactionalIDAuthorizationFailed), errors.Is(err, kerr.GroupAuthorizationFailed),
+		errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+		return verdictFatal // no retry changes an ACL
+	}
+	return verdictAbort
+}

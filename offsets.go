@@ -1,0 +1,235 @@
+package oncemill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/oncemill/oncemill/internal/task"
+)
+
+// committedOffset is what the group coordinator has for one partition; Offset is -1 when there is nothing.
+type committedOffset struct {
+	Offset   int64
+	Metadata string
+}
+
+// fetchStable reads committed offsets, and waits for transactions that hold some of them open (KIP-447): what it returns is
+// final for every transaction that was begun before.
+func fetchStable(ctx context.Context, cl *kgo.Client, known *topics, group string, partition int32, topics []string) (map[string]committedOffset, error) {
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.RequireStable = true
+	g := kmsg.NewOffsetFetchRequestGroup()
+	g.Group = group
+	req.Group = group
+	names := map[[16]byte]string{} // answers from version 10 on have ids only
+	for _, topic := range topics {
+		t := kmsg.NewOffsetFetchRequestGroupTopic()
+		t.Topic, t.TopicID, t.Partitions = topic, known.info(topic).id, []int32{partition}
+		names[t.TopicID] = topic
+		g.Topics = append(g.Topics, t)
+		old := kmsg.NewOffsetFetchRequestTopic()
+		old.Topic, old.Partitions = topic, []int32{partition}
+		req.Topics = append(req.Topics, old)
+	}
+	req.Groups = append(req.Groups, g)
+	out := map[string]committedOffset{}
+	err := retry(ctx, func() error {
+		resp, err := req.RequestWith(ctx, cl)
+		if err != nil {
+			return err
+		}
+		return readOffsets(resp, names, out)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("OffsetFetch of group %q: %w", group, err)
+	}
+	return out, nil
+}
+
+func readOffsets(resp *kmsg.OffsetFetchResponse, names map[[16]byte]string, out map[string]committedOffset) error {
+	add := func(topic string, code int16, offset int64, metadata *string) error {
+		if err := kerr.ErrorForCode(code); err != nil {
+			return fmt.Errorf("%s: %w", topic, err)
+		}
+		c := committedOffset{Offset: offset}
+		if metadata != nil {
+			c.Metadata = *metadata
+		}
+		out[topic] = c
+		return nil
+	}
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		return err
+	}
+	for _, g := range resp.Groups {
+		if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
+			return err
+		}
+		for _, t := range g.Topics {
+			if t.Topic == "" {
+				t.Topic = names[t.TopicID]
+			}
+			for _, p := range t.Partitions {
+				if err := add(t.Topic, p.ErrorCode, p.Offset, p.Metadata); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			if err := add(t.Topic, p.ErrorCode, p.Offset, p.Metadata); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// committedCounter returns the metadata that was committed for a task; the zero Metadata when there is none.
+func committedCounter(ctx context.Context, cl *kgo.Client, known *topics, group string, t *task.Task) (task.Metadata, error) {
+	var topics []string
+	for _, in := range t.Inputs() {
+		topics = append(topics, in.Topic)
+	}
+	offsets, err := fetchStable(ctx, cl, known, group, t.ID().Partition, topics)
+	if err != nil {
+		return task.Metadata{}, err
+	}
+	var latest task.Metadata
+	for _, topic := range topics {
+		m, ours, err := task.DecodeMetadata(offsets[topic].Metadata)
+		if err != nil {
+			return task.Metadata{}, err
+		}
+		if ours && m.N > latest.N {
+			latest = m
+		}
+	}
+	return latest, nil
+}
+
+// isolation of ListOffsets.
+const (
+	readUncommitted int8 = 0
+	readCommitted   int8 = 1
+)
+
+// Timestamps of ListOffsets.
+const (
+	atEnd   int64 = -1
+	atStart int64 = -2
+)
+
+// listOffsets asks for one offset of the same partition of several topics.
+func listOffsets(ctx context.Context, cl *kgo.Client, topics []string, partition int32, at int64, isolation int8) (map[string]int64, error) {
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.ReplicaID, req.IsolationLevel = -1, isolation
+	for _, topic := range topics {
+		t := kmsg.NewListOffsetsRequestTopic()
+		t.Topic = topic
+		p := kmsg.NewListOffsetsRequestTopicPartition()
+		p.Partition, p.Timestamp, p.CurrentLeaderEpoch = partition, at, -1
+		t.Partitions = append(t.Partitions, p)
+		req.Topics = append(req.Topics, t)
+	}
+	out := map[string]int64{}
+	err := retry(ctx, func() error {
+		for _, shard := range cl.RequestSharded(ctx, req) { // partitions have different leaders
+			if shard.Err != nil {
+				return shard.Err
+			}
+			for _, t := range shard.Resp.(*kmsg.ListOffsetsResponse).Topics {
+				for _, p := range t.Partitions {
+					if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+						return fmt.Errorf("%s/%d: %w", t.Topic, p.Partition, err)
+					}
+					out[t.Topic] = p.Offset
+				}
+			}
+		}
+		for _, topic := range topics {
+			if _, ok := out[topic]; !ok {
+				return fmt.Errorf("no answer for %s/%d", topic, partition)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ListOffsets: %w", err)
+	}
+	return out, nil
+}
+
+// epochEnd asks where a leader epoch ended (KIP-320); an end below a position means that the log diverged from it.
+func epochEnd(ctx context.Context, cl *kgo.Client, topic string, partition int32, epoch int32) (int64, error) {
+	req := kmsg.NewPtrOffsetForLeaderEpochRequest()
+	req.ReplicaID = -2 // a client that looks for truncation
+	t := kmsg.NewOffsetForLeaderEpochRequestTopic()
+	t.Topic = topic
+	p := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
+	p.Partition, p.LeaderEpoch, p.CurrentLeaderEpoch = partition, epoch, -1
+	t.Partitions = append(t.Partitions, p)
+	req.Topics = append(req.Topics, t)
+	end := int64(-1)
+	err := retry(ctx, func() error {
+		for _, shard := range cl.RequestSharded(ctx, req) {
+			if shard.Err != nil {
+				return shard.Err
+			}
+			for _, t := range shard.Resp.(*kmsg.OffsetForLeaderEpochResponse).Topics {
+				for _, p := range t.Partitions {
+					if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+						return err
+					}
+					end = p.EndOffset
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("OffsetForLeaderEpoch of %s/%d: %w", topic, partition, err)
+	}
+	return end, nil
+}
+
+// retryPause is the pause between two tries; the client's own retries come on top.
+const retryPause = 100 * time.Millisecond
+
+// retry repeats what may succeed later until ctx ends: once it runs, an application waits an outage out.
+func retry(ctx context.Context, fn func() error) error {
+	for {
+		err := fn()
+		if err == nil || permanent(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+// permanent tells errors that no waiting mends.
+func permanent(err error) bool {
+	if errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, context.Canceled) {
+		return true
+	}
+	var ke *kerr.Error
+	if !errors.As(err, &ke) {
+		return false
+	}
+	switch {
+	case ke.Retriable, errors.Is(err, kerr.UnstableOffsetCommit), errors.Is(err, kerr.UnknownServerError), errors.Is(err, kerr.ConcurrentTransactions):
+		return false
+	}
+	return true
+}

@@ -1,0 +1,354 @@
+package oncemill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/internal/step"
+	"github.com/oncemill/oncemill/internal/task"
+	"github.com/oncemill/oncemill/metrics"
+	"github.com/oncemill/oncemill/statestore"
+)
+
+// A task comes and goes: assigned -> restoring -> running -> released. All of it happens on the worker's goroutine between
+// transactions; only the reading of changelogs is the restorer's.
+
+// handle takes one event of the group. It is called with no transaction open (R11).
+func (w *worker) handle(e groupEvent) error {
+	switch e.kind {
+	case groupAssigned:
+		return w.assign(e.partitions)
+	case groupRevoked:
+		if err := w.at(step.Revoke); err != nil {
+			return err
+		}
+		return w.release(w.affected(e.partitions))
+	case groupLost:
+		w.log.Warn("the group gave our tasks away", "partitions", e.partitions)
+		return w.release(w.affected(e.partitions))
+	default:
+		if err := groupError(w.app.plan.App, e.err); err != nil {
+			return err
+		}
+		w.log.Warn("the group session failed; joining again", "err", e.err)
+		return nil
+	}
+}
+
+// affected are the tasks that have one of the partitions.
+func (w *worker) affected(partitions map[string][]int32) []statestore.TaskID {
+	var ids []statestore.TaskID
+	for _, s := range w.app.plan.Subs {
+		for _, in := range s.Inputs {
+			for _, p := range partitions[in.Topic] {
+				if id := (statestore.TaskID{SubTopology: s.Name, Partition: p}); !slices.Contains(ids, id) {
+					ids = append(ids, id)
+				}
+			}
+		}
+	}
+	return ids
+}
+
+// assign begins the restore of new tasks.
+func (w *worker) assign(partitions map[string][]int32) error {
+	for _, id := range w.affected(partitions) {
+		sub := w.app.sub(id.SubTopology)
+		for _, in := range sub.Inputs {
+			if !slices.Contains(partitions[in.Topic], id.Partition) {
+				return problem.New(problem.InvariantBroken, id.String(), "assigned without its input %s", in.Topic)
+			}
+		}
+		if w.tasks[id] != nil {
+			continue
+		}
+		w.log.Info("task assigned", "task", id)
+		w.setState(id, metrics.TaskRestoring, 0, 0)
+		w.restore.begin(id, sub)
+	}
+	return nil
+}
+
+// release hands tasks over. Committed data that is not checkpointed yet stays valid in memory and is checkpointed later.
+func (w *worker) release(ids []statestore.TaskID) error {
+	remove := map[string][]int32{}
+	for _, id := range ids {
+		w.restore.cancel(id)
+		r := w.tasks[id]
+		if r == nil {
+			continue
+		}
+		if r.task.Dirty() {
+			r.task.Abort()
+		}
+		for _, in := range r.task.Inputs() {
+			remove[in.Topic] = append(remove[in.Topic], id.Partition)
+			delete(w.byTopic[in.Topic], id.Partition)
+		}
+		delete(w.tasks, id)
+		if err := r.close(); err != nil {
+			w.log.Warn("closing a processor failed", "task", id, "err", err)
+		}
+		w.setState(id, metrics.TaskClosed, r.task.N(), 0)
+		w.log.Info("task released", "task", id, "n", r.task.N())
+	}
+	if len(remove) > 0 {
+		w.session.client.RemoveConsumePartitions(remove)
+	}
+	return nil
+}
+
+func (r *running) close() error {
+	err := r.task.Close()
+	if r.state != nil {
+		r.state.Release()
+	}
+	return err
+}
+
+// abandon drops what the dirty tasks did and all of them: the group has gone on without this member. It joins again by itself,
+// and the callbacks follow.
+func (w *worker) abandon([]*running) error {
+	w.rewinds++
+	return w.release(w.sortedTasks())
+}
+
+// startRestored begins to process tasks whose restore is done.
+func (w *worker) startRestored() error {
+	for _, done := range w.restore.finished() {
+		if done.err != nil {
+			return done.err
+		}
+		if err := w.start(done); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *worker) start(done restored) error {
+	if err := w.at(step.Start); err != nil {
+		return err
+	}
+	id, cfg := done.id, w.app.cfg
+	r := &running{state: done.state, touched: time.Now()}
+	for _, in := range done.sub.Inputs {
+		r.topicIDs = append(r.topicIDs, w.app.topics.info(in.Topic).id)
+	}
+	t, err := task.New(task.Config{Plan: w.app.plan, Sub: done.sub, Partition: id.Partition, State: done.state, Topics: w.app.topics,
+		TopicIDs: r.topicIDs, Wait: w.wait, Now: time.Now, Skew: task.Skew{Future: cfg.MaxFuture, Refuse: cfg.RefuseFuture}}, done.at)
+	if err != nil {
+		return err
+	}
+	r.task = t
+	for i, start := range done.starts {
+		t.StartAt(i, start)
+	}
+	w.tasks[id] = r
+	for i, in := range done.sub.Inputs {
+		if w.byTopic[in.Topic] == nil {
+			w.byTopic[in.Topic] = map[int32]slot{}
+		}
+		w.byTopic[in.Topic][id.Partition] = slot{run: r, input: i}
+	}
+	w.fetch(r)
+	w.log.Info("task running", "task", id, "n", t.N(), "restored", done.records, "took", done.took.Round(time.Millisecond))
+	w.setState(id, metrics.TaskRunning, t.N(), done.records)
+	return nil
+}
+
+// wait lets a retry in place wait; it ends with the worker.
+func (w *worker) wait(d time.Duration) bool {
+	select {
+	case <-w.ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// fetch reads the inputs of a task from its positions on.
+func (w *worker) fetch(r *running) {
+	add := map[string]map[int32]kgo.Offset{}
+	for i, in := range r.task.Inputs() {
+		offset := kgo.NewOffset().At(r.task.Next(i))
+		add[in.Topic] = map[int32]kgo.Offset{r.task.ID().Partition: offset}
+	}
+	w.session.client.AddConsumePartitions(add)
+}
+
+// refetchTasks sets the client back to the positions of tasks whose transaction was aborted.
+func (w *worker) refetchTasks(tasks []*running) {
+	w.rewinds++
+	for _, r := range tasks {
+		remove := map[string][]int32{}
+		for _, in := range r.task.Inputs() {
+			remove[in.Topic] = []int32{r.task.ID().Partition}
+		}
+		w.session.client.RemoveConsumePartitions(remove)
+		w.fetch(r)
+	}
+}
+
+// refetch is called when the client is new: everything is read from the positions on.
+func (w *worker) refetch() {
+	w.rewinds++
+	for _, id := range w.sortedTasks() {
+		w.fetch(w.tasks[id])
+	}
+}
+
+func (w *worker) sortedTasks() []statestore.TaskID {
+	ids := make([]statestore.TaskID, 0, len(w.tasks))
+	for id := range w.tasks {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b statestore.TaskID) int {
+		if a.SubTopology != b.SubTopology {
+			return w.app.sub(a.SubTopology).Index - w.app.sub(b.SubTopology).Index
+		}
+		return int(a.Partition - b.Partition)
+	})
+	return ids
+}
+
+// fetchError decides about an error of reading an input.
+func (w *worker) fetchError(topic string, partition int32, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return nil // the poll ended
+	}
+	place := fmt.Sprintf("%s/%d", topic, partition)
+	var loss *kgo.ErrDataLoss
+	switch {
+	case errors.As(err, &loss):
+		return problem.Wrap(problem.InputTruncated, place, err)
+	case errors.Is(err, kerr.OffsetOutOfRange):
+		return problem.Wrap(problem.OffsetOutOfRange, place, err)
+	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.TopicAuthorizationFailed):
+		return problem.Wrap(problem.TopicMissing, place, err)
+	}
+	w.log.Warn("reading an input failed; trying again", "input", place, "err", err)
+	return nil
+}
+
+// checkpoints renews readers whose checkpoint is done and begins the next ones.
+func (w *worker) checkpoints() error {
+	if w.app.db == nil {
+		return nil
+	}
+	now := time.Now()
+	var due []*statestore.Task
+	for _, id := range w.sortedTasks() {
+		r := w.tasks[id]
+		if r.state == nil {
+			continue
+		}
+		if r.ticket != nil {
+			select {
+			case <-r.ticket.Done():
+				r.ticket = nil
+				if err := w.at(step.Renew); err != nil {
+					return err
+				}
+			default:
+			}
+		}
+		if err := r.state.Tick(); err != nil {
+			return err
+		}
+		if now.Sub(r.touched) > touchInterval {
+			r.touched = now
+			r.state.TouchPosition()
+		}
+		if r.ticket == nil && r.state.NeedsCheckpoint(now) {
+			due = append(due, r.state)
+		}
+	}
+	if len(due) == 0 {
+		return nil
+	}
+	_, err := w.freeze(due)
+	return err
+}
+
+// touchInterval is far below a quarter of how long tombstones are kept (24 h by default): an idle task's position must not
+// look old although the task missed nothing.
+const touchInterval = time.Hour
+
+func (w *worker) freeze(due []*statestore.Task) (*statestore.Ticket, error) {
+	if err := w.at(step.Freeze); err != nil {
+		return nil, err
+	}
+	ticket := w.app.db.Checkpoint(due...)
+	for _, r := range w.tasks {
+		if slices.Contains(due, r.state) {
+			r.ticket = ticket
+		}
+	}
+	return ticket, nil
+}
+
+func (w *worker) states() []*statestore.Task {
+	var out []*statestore.Task
+	for _, id := range w.sortedTasks() {
+		if s := w.tasks[id].state; s != nil {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// relieve writes what is committed to the engine, and waits: the memory budget has no room for the next transaction. The
+// open transaction's overlay is not part of it.
+func (w *worker) relieve(ctx context.Context) error {
+	states := w.states()
+	ticket, err := w.freeze(states)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-ticket.Done():
+	}
+	if err := ticket.Err(); err != nil && !errors.Is(err, statestore.ErrDropped) {
+		return err
+	}
+	for _, s := range states {
+		if err := s.Tick(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish commits and checkpoints after a clean stop. The place in the group is kept.
+func (w *worker) finish() error {
+	ctx, cancel := context.WithTimeoutCause(w.ctx, w.app.cfg.ShutdownTimeout,
+		problem.New(problem.ShutdownTimeout, fmt.Sprintf("worker %d", w.index), "not done after %v", w.app.cfg.ShutdownTimeout))
+	defer cancel()
+	if err := w.at(step.FinalCommit); err != nil {
+		return err
+	}
+	for w.inTransaction() {
+		if err := w.commit(ctx); err != nil {
+			return err
+		}
+	}
+	if err := w.at(step.FinalCheckpoint); err != nil {
+		return err
+	}
+	if states := w.states(); len(states) > 0 {
+		if err := w.relieve(ctx); err != nil {
+			return err
+		}
+	}
+	return w.release(w.sortedTasks())
+}

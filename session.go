@@ -1,0 +1,602 @@
+package oncemill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"github.com/oncemill/oncemill/internal/host"
+	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/internal/step"
+	"github.com/oncemill/oncemill/internal/task"
+)
+
+// session is the one place that knows Kafka's transactions. It owns the client that reads the inputs and writes the outputs
+// of one worker, with one transactional id.
+//
+// The protocol of a commit (docs/DESIGN.md has the crash table):
+//
+//	seal      per dirty task: changelog records and the checkpoint record are produced
+//	flush     every promise is looked at; one failure aborts
+//	reserve   room in the memory budget for what is about to be committed
+//	offsets   TxnOffsetCommit of every input of every dirty task, with member and generation (R7), metadata {n, log ends}
+//	end       EndTxn(commit)
+//	          an answer other than yes: resolve before anything else is processed (R5)
+//	apply     per task: overlay -> committed delta
+type session struct {
+	w       *worker
+	client  *kgo.Client
+	group   string
+	txnID   string
+	oldTxns bool // transaction.version below 2: AddOffsetsToTxn is needed
+
+	written map[*running][]task.Written // of the last confirmed transaction
+
+	open     bool // BeginTransaction was called
+	produced int  // records given to the client in this transaction
+	slabs    [][]pending
+	headers  [][]kgo.RecordHeader
+	failed   error
+	culprit  *pending
+}
+
+// pending is a record that the client has, with what is needed when its promise comes.
+type pending struct {
+	kgo.Record
+	owner  *running
+	output host.Output // its bytes are those of the record
+	log    bool        // a changelog record
+}
+
+const (
+	slabRecords = 1024
+	// heartbeatInterval is how soon a member learns of a rebalance.
+	heartbeatInterval = 3 * time.Second
+)
+
+// newSession makes the client and fences the previous incarnation of the transactional id: its open transaction is aborted
+// by the broker, and whatever it still sends is refused (R6).
+func newSession(ctx context.Context, w *worker) (*session, error) {
+	s := &session{w: w, group: w.app.plan.App, txnID: w.txnID, oldTxns: w.app.transactionVersion < 2}
+	cfg := w.app.cfg
+	opts := append(cfg.clientOptions("data"),
+		kgo.TransactionalID(s.txnID),
+		kgo.TransactionTimeout(cfg.TransactionTimeout),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.ProducerLinger(producerLinger),
+		kgo.ProducerBatchMaxBytes(int32(cfg.MaxRecordBytes)),
+		kgo.MaxBufferedRecords(maxBuffered),
+		kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.RecordDeliveryTimeout(cfg.TransactionTimeout),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
+	)
+	if s.oldTxns {
+		opts = append(opts, kgo.MaxVersions(oldTransactionVersions()))
+	}
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, err
+	}
+	s.client = client
+	if err := w.at(step.Fence); err != nil {
+		return nil, err
+	}
+	if err := retry(ctx, func() error { _, _, err := client.ProducerID(ctx); return err }); err != nil {
+		client.Close()
+		return nil, fmt.Errorf("initialise transactional id %q: %w", s.txnID, err)
+	}
+	return s, nil
+}
+
+const (
+	// producerLinger lets batches fill inside a transaction; the flush at its end does not wait for it.
+	producerLinger = 10 * time.Millisecond
+	// maxBuffered is above what a transaction produces between two polls: a full buffer would block the worker.
+	maxBuffered         = 1 << 20
+	fetchBytes          = 16 << 20
+	fetchPartitionBytes = 4 << 20
+)
+
+// oldTransactionVersions caps the requests whose newer versions mean KIP-890 part 2.
+func oldTransactionVersions() *kversion.Versions {
+	v := kversion.Stable()
+	v.SetMaxKeyVersion(kmsg.TxnOffsetCommit.Int16(), 4)
+	v.SetMaxKeyVersion(kmsg.EndTxn.Int16(), 4)
+	return v
+}
+
+// begin opens the client's transaction; the broker's opens with the first record.
+func (s *session) begin() error {
+	if s.open {
+		return nil
+	}
+	if err := s.client.BeginTransaction(); err != nil {
+		return err
+	}
+	s.open, s.failed, s.culprit = true, nil, nil
+	return nil
+}
+
+// produceOutputs hands the outputs of completed records to the client.
+func (s *session) produceOutputs(r *running) error {
+	outputs := r.task.TakeOutputs()
+	if len(outputs) == 0 {
+		return nil
+	}
+	if err := s.w.at(step.ProduceOutputs); err != nil {
+		return err
+	}
+	if err := s.begin(); err != nil {
+		return err
+	}
+	for i := range outputs {
+		o := &outputs[i]
+		p := s.next(r)
+		p.output = *o
+		p.Topic, p.Partition, p.Key, p.Value, p.Timestamp = o.Topic, o.Partition, o.Key, o.Value, o.Timestamp
+		p.Headers = s.convert(o)
+		s.client.Produce(s.w.ctx, &p.Record, s.promise)
+	}
+	return nil
+}
+
+func (s *session) convert(o *host.Output) []kgo.RecordHeader {
+	n := len(o.Headers)
+	last := len(s.headers) - 1
+	if last < 0 || cap(s.headers[last])-len(s.headers[last]) < n {
+		s.headers = append(s.headers, make([]kgo.RecordHeader, 0, max(2*slabRecords, n)))
+		last++
+	}
+	slab := s.headers[last]
+	for _, h := range o.Headers {
+		slab = append(slab, kgo.RecordHeader{Key: h.Key, Value: h.Value})
+	}
+	s.headers[last] = slab
+	return slab[len(slab)-n : len(slab) : len(slab)]
+}
+
+// next returns the record to fill next; records are used again after the transaction.
+func (s *session) next(r *running) *pending {
+	slab := s.produced / slabRecords
+	if slab == len(s.slabs) {
+		s.slabs = append(s.slabs, make([]pending, slabRecords))
+	}
+	p := &s.slabs[slab][s.produced%slabRecords]
+	*p = pending{owner: r}
+	s.produced++
+	return p
+}
+
+// promise is called by the client for every record, on its goroutine, before Flush returns. The first failure is kept: it
+// aborts the transaction.
+func (s *session) promise(r *kgo.Record, err error) {
+	if err == nil {
+		return
+	}
+	s.w.promiseMu.Lock()
+	defer s.w.promiseMu.Unlock()
+	if s.failed != nil {
+		return
+	}
+	s.failed = fmt.Errorf("produce to %s/%d: %w", r.Topic, r.Partition, err)
+	for _, slab := range s.slabs {
+		for i := range slab {
+			if &slab[i].Record == r {
+				s.culprit = &slab[i]
+			}
+		}
+	}
+}
+
+func (s *session) failure() (error, *pending) {
+	s.w.promiseMu.Lock()
+	defer s.w.promiseMu.Unlock()
+	return s.failed, s.culprit
+}
+
+// outcome of a commit.
+type outcome uint8
+
+const (
+	committed outcome = iota
+	rolledBack
+	tasksLost
+)
+
+// commit makes the transaction of the dirty tasks true in Kafka and then in the state. An error ends the worker.
+func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error) {
+	written, err := s.seal(dirty)
+	if err != nil {
+		return rolledBack, err
+	}
+	if err := s.w.at(step.Flush); err != nil {
+		return rolledBack, err
+	}
+	flushErr := s.client.Flush(ctx)
+	failed, culprit := s.failure()
+	if flushErr != nil || failed != nil {
+		return s.rollBack(ctx, dirty, errors.Join(failed, flushErr), culprit)
+	}
+	s.locate(written)
+	if err := s.w.at(step.Reserve); err != nil {
+		return rolledBack, err
+	}
+	if err := s.w.reserve(ctx, dirty); err != nil {
+		return rolledBack, err
+	}
+	if err := s.w.at(step.CommitOffsets); err != nil {
+		return rolledBack, err
+	}
+	if s.produced == 0 {
+		return s.commitOffsetsOnly(ctx, dirty, written)
+	}
+	if err := s.commitOffsets(ctx, dirty, written); err != nil {
+		return s.rollBack(ctx, dirty, err, nil)
+	}
+	if err := s.w.at(step.EndTxn); err != nil {
+		return rolledBack, err
+	}
+	if err := s.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return s.resolve(ctx, dirty, written, err)
+	}
+	return s.confirm(dirty, written)
+}
+
+// confirm applies a transaction that is known to be committed.
+func (s *session) confirm(dirty []*running, written map[*running][]task.Written) (outcome, error) {
+	if err := s.w.at(step.Confirmed); err != nil {
+		return committed, err
+	}
+	for _, r := range dirty {
+		r.task.Confirm(written[r])
+	}
+	s.written = written
+	s.reset()
+	return committed, s.w.at(step.Applied)
+}
+
+// reset forgets the records of a transaction that has ended.
+func (s *session) reset() {
+	const keep = 64 // slabs
+	if len(s.slabs) > keep {
+		s.slabs = s.slabs[:keep:keep]
+	}
+	if len(s.headers) > keep {
+		s.headers = s.headers[:keep:keep]
+	}
+	for i := range s.headers {
+		s.headers[i] = s.headers[i][:0]
+	}
+	s.open, s.produced, s.failed, s.culprit = false, 0, nil, nil
+}
+
+// seal produces the changelogs of the dirty tasks. The returned places are filled in by locate.
+func (s *session) seal(dirty []*running) (map[*running][]task.Written, error) {
+	written := map[*running][]task.Written{}
+	if err := s.w.at(step.Seal); err != nil {
+		return nil, err
+	}
+	for _, r := range dirty {
+		err := r.task.Seal(func(c task.ChangelogRecord) error {
+			if err := s.begin(); err != nil {
+				return err
+			}
+			p := s.next(r)
+			p.log = true
+			p.Topic, p.Partition, p.Key, p.Value = c.Topic, c.Partition, c.Key, c.Value
+			s.client.Produce(s.w.ctx, &p.Record, s.promise)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		written[r] = nil
+	}
+	return written, nil
+}
+
+// locate notes where the changelog records landed.
+func (s *session) locate(written map[*running][]task.Written) {
+	for i := range s.produced {
+		p := &s.slabs[i/slabRecords][i%slabRecords]
+		if !p.log {
+			continue
+		}
+		places := written[p.owner]
+		j := 0
+		for j < len(places) && places[j].Topic != p.Topic {
+			j++
+		}
+		if j == len(places) {
+			_, epoch, err := s.client.PartitionLeader(p.Topic, p.Partition)
+			if err != nil {
+				epoch = -1
+			}
+			written[p.owner] = append(places, task.Written{Topic: p.Topic, TopicID: s.w.app.topics.info(p.Topic).id, First: p.Offset, Last: p.Offset, LeaderEpoch: epoch})
+			continue
+		}
+		places[j].First, places[j].Last = min(places[j].First, p.Offset), max(places[j].Last, p.Offset)
+	}
+}
+
+// commitOffsets adds the positions to the transaction.
+func (s *session) commitOffsets(ctx context.Context, dirty []*running, written map[*running][]task.Written) error {
+	id, epoch, err := s.client.ProducerID(ctx)
+	if err != nil {
+		return err
+	}
+	if s.oldTxns {
+		if err := s.addOffsets(ctx, id, epoch); err != nil {
+			return err
+		}
+	}
+	req := kmsg.NewPtrTxnOffsetCommitRequest()
+	req.TransactionalID, req.Group, req.ProducerID, req.ProducerEpoch = s.txnID, s.group, id, epoch
+	req.InstanceID = &s.w.instance
+	eachOffset(dirty, written, func(topic string, partition int32, next int64, leaderEpoch int32, metadata string) {
+		p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = partition, next, leaderEpoch, &metadata
+		if n := len(req.Topics); n == 0 || req.Topics[n-1].Topic != topic {
+			t := kmsg.NewTxnOffsetCommitRequestTopic()
+			t.Topic, t.TopicID = topic, s.w.app.topics.info(topic).id
+			req.Topics = append(req.Topics, t)
+		}
+		t := &req.Topics[len(req.Topics)-1]
+		t.Partitions = append(t.Partitions, p)
+	})
+	return s.fencedByGroup(ctx, func() error {
+		if err := s.identify(&req.MemberID, &req.Generation); err != nil {
+			return err
+		}
+		resp, err := req.RequestWith(ctx, s.client)
+		if err != nil {
+			return err
+		}
+		for _, t := range resp.Topics {
+			for _, p := range t.Partitions {
+				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+					return fmt.Errorf("TxnOffsetCommit of %s/%d: %w", t.Topic, p.Partition, err)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// identify fills in member and generation, without which nothing is fenced (R7).
+func (s *session) identify(memberID *string, generation *int32) error {
+	*memberID, *generation = s.w.member.metadata()
+	if *memberID == "" || *generation < 0 {
+		return fmt.Errorf("not a member of the group now: %w", kerr.UnknownMemberID)
+	}
+	return nil
+}
+
+// fencedByGroup retries an offset commit while the group is between two generations: the callbacks are held back, so what
+// the tasks own has not changed.
+func (s *session) fencedByGroup(ctx context.Context, commit func() error) error {
+	deadline := time.Now().Add(s.w.app.cfg.TransactionTimeout / 2)
+	for {
+		err := commit()
+		retriable := errors.Is(err, kerr.RebalanceInProgress) || errors.Is(err, kerr.ConcurrentTransactions) ||
+			errors.Is(err, kerr.CoordinatorLoadInProgress) || errors.Is(err, kerr.NotCoordinator) || errors.Is(err, kerr.CoordinatorNotAvailable)
+		if !retriable || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(commitBackoff):
+		}
+	}
+}
+
+// commitBackoff is the pause between two tries of an offset commit.
+const commitBackoff = 20 * time.Millisecond
+
+func (s *session) addOffsets(ctx context.Context, id int64, epoch int16) error {
+	return s.fencedByGroup(ctx, func() error {
+		req := kmsg.NewPtrAddOffsetsToTxnRequest()
+		req.TransactionalID, req.Group, req.ProducerID, req.ProducerEpoch = s.txnID, s.group, id, epoch
+		resp, err := req.RequestWith(ctx, s.client)
+		if err != nil {
+			return err
+		}
+		return kerr.ErrorForCode(resp.ErrorCode)
+	})
+}
+
+// eachOffset yields the position of every input of every task, also of inputs that were empty: a position that is missing
+// later means that it was lost, not that there was never one.
+func eachOffset(dirty []*running, written map[*running][]task.Written, fn func(topic string, partition int32, next int64, epoch int32, metadata string)) {
+	for _, r := range dirty {
+		m := r.task.Metadata(written[r])
+		text := m.Encode()
+		for _, in := range r.task.Sealed().Inputs {
+			fn(in.Topic, r.task.ID().Partition, in.Next, in.LeaderEpoch, text)
+		}
+	}
+}
+
+// commitOffsetsOnly commits the positions of tasks that neither have state nor produced anything: there is no transaction to
+// be atomic with. An unknown outcome is resolved like that of a transaction, after which requests that are still under
+// way are fenced by a new membership.
+func (s *session) commitOffsetsOnly(ctx context.Context, dirty []*running, written map[*running][]task.Written) (outcome, error) {
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group, req.InstanceID = s.group, &s.w.instance
+	eachOffset(dirty, written, func(topic string, partition int32, next int64, leaderEpoch int32, metadata string) {
+		p := kmsg.NewOffsetCommitRequestTopicPartition()
+		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = partition, next, leaderEpoch, &metadata
+		if n := len(req.Topics); n == 0 || req.Topics[n-1].Topic != topic {
+			t := kmsg.NewOffsetCommitRequestTopic()
+			t.Topic, t.TopicID = topic, s.w.app.topics.info(topic).id
+			req.Topics = append(req.Topics, t)
+		}
+		t := &req.Topics[len(req.Topics)-1]
+		t.Partitions = append(t.Partitions, p)
+	})
+	answered := true
+	err := s.fencedByGroup(ctx, func() error {
+		if err := s.identify(&req.MemberID, &req.Generation); err != nil {
+			return err
+		}
+		resp, err := req.RequestWith(ctx, s.client)
+		if err != nil {
+			answered = false
+			return err
+		}
+		for _, t := range resp.Topics {
+			for _, p := range t.Partitions {
+				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+					return fmt.Errorf("OffsetCommit of %s/%d: %w", t.Topic, p.Partition, err)
+				}
+			}
+		}
+		return nil
+	})
+	switch {
+	case err == nil:
+		return s.confirm(dirty, written)
+	case !answered || errors.Is(err, kerr.RequestTimedOut) || errors.Is(err, kerr.UnknownServerError):
+		return s.resolve(ctx, dirty, written, err)
+	}
+	return s.rollBack(ctx, dirty, err, nil)
+}
+
+// rollBack aborts: nothing of the transaction becomes visible. The record whose output the broker refused is remembered.
+func (s *session) rollBack(ctx context.Context, dirty []*running, cause error, culprit *pending) (outcome, error) {
+	if err := s.w.at(step.Aborting); err != nil {
+		return rolledBack, err
+	}
+	v := classify(cause)
+	if v == verdictFatal {
+		return rolledBack, problem.Wrap(problem.Fenced, fmt.Sprintf("group %q, instance %q", s.group, s.w.instance), cause)
+	}
+	s.w.log.Warn("transaction aborted", "cause", cause, "records", s.produced)
+	if culprit != nil && !culprit.log && refusedForGood(cause) && !culprit.owner.task.Refuse(&culprit.output, cause) {
+		return rolledBack, problem.Wrap(problem.ProduceFailed, fmt.Sprintf("an output of a timer to %q", culprit.Topic), cause)
+	}
+	if err := s.abort(ctx); err != nil {
+		s.w.log.Warn("abort not confirmed; the producer is initialised again", "err", err)
+		if err := s.renew(ctx); err != nil {
+			return rolledBack, err
+		}
+	}
+	for _, r := range dirty {
+		r.task.Abort()
+	}
+	s.reset()
+	if v == verdictLost {
+		return tasksLost, nil
+	}
+	return rolledBack, nil
+}
+
+// refusedForGood tells a record that will be refused again from an outage.
+func refusedForGood(err error) bool {
+	for _, e := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.CorruptMessage,
+		kerr.UnknownTopicOrPartition, kerr.PolicyViolation} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// abort ends the transaction without a trace.
+func (s *session) abort(ctx context.Context) error {
+	if !s.open {
+		return nil
+	}
+	if err := s.client.AbortBufferedRecords(ctx); err != nil {
+		return err
+	}
+	return s.client.EndTransaction(ctx, kgo.TryAbort)
+}
+
+// renew replaces the client: InitProducerID makes the outcome of whatever the old one had open final.
+func (s *session) renew(ctx context.Context) error {
+	s.client.Close()
+	fresh, err := newSession(ctx, s.w)
+	if err != nil {
+		return err
+	}
+	*s = *fresh // with new slabs: requests of the old client may still read the records of the old ones
+	for _, r := range s.w.tasks {
+		r.task.DropMemory()
+	}
+	s.w.refetch()
+	return nil
+}
+
+// resolve finds out what became of a transaction whose answer did not come (R5). The producer is initialised again, which
+// makes the outcome final; then the committed metadata decides, by the counter and never by an offset.
+func (s *session) resolve(ctx context.Context, dirty []*running, written map[*running][]task.Written, cause error) (outcome, error) {
+	if classify(cause) == verdictFatal {
+		return rolledBack, problem.Wrap(problem.Fenced, fmt.Sprintf("group %q, instance %q", s.group, s.w.instance), cause)
+	}
+	s.w.log.Warn("the outcome of a transaction is unknown; resolving", "cause", cause)
+	since := time.Now()
+	s.w.unresolved(since, false)
+	defer func() { s.w.unresolved(since, true) }()
+	if err := s.w.at(step.Resolve); err != nil {
+		return rolledBack, err
+	}
+	if err := s.renew(ctx); err != nil {
+		return rolledBack, problem.Wrap(problem.CommitUnresolved, s.txnID, err)
+	}
+	decided, err := s.decide(ctx, dirty)
+	if err != nil {
+		return rolledBack, problem.Wrap(problem.CommitUnresolved, s.txnID, err)
+	}
+	if err := s.w.at(step.Resolved); err != nil {
+		return rolledBack, err
+	}
+	s.w.log.Info("transaction resolved", "outcome", decided)
+	if decided == committed {
+		s.open = false
+		return s.confirm(dirty, written)
+	}
+	for _, r := range dirty {
+		r.task.Abort()
+	}
+	s.reset()
+	return decided, nil
+}
+
+// decide compares the counters of the dirty tasks with the committed ones. They were committed in one transaction, so they
+// agree; tasks of which another owner has committed more since are lost.
+func (s *session) decide(ctx context.Context, dirty []*running) (outcome, error) {
+	decided := rolledBack
+	for i, r := range dirty {
+		m, err := committedCounter(ctx, s.client, s.w.app.topics, s.group, r.task)
+		if err != nil {
+			return rolledBack, err
+		}
+		n, this := r.task.Sealed().N, rolledBack
+		switch {
+		case m.N == n:
+			this = committed
+		case m.N > n:
+			this = tasksLost
+		case m.N < n-1:
+			return rolledBack, problem.New(problem.InvariantBroken, r.task.ID().String(), "committed counter %d, last known %d", m.N, n-1)
+		}
+		if i > 0 && this != decided && this != tasksLost && decided != tasksLost {
+			return rolledBack, problem.New(problem.InvariantBroken, r.task.ID().String(), "tasks of one transaction disagree about its outcome")
+		}
+		if i == 0 || this == tasksLost {
+			decided = this
+		}
+	}
+	return decided, nil
+}

@@ -1,0 +1,405 @@
+package oncemill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/oncemill/oncemill/internal/host"
+	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/internal/step"
+	"github.com/oncemill/oncemill/internal/task"
+	"github.com/oncemill/oncemill/metrics"
+	"github.com/oncemill/oncemill/record"
+	"github.com/oncemill/oncemill/statestore"
+)
+
+// worker is one goroutine that owns tasks: it polls, processes, commits and checkpoints. It has one group member and one
+// transactional id. Everything of its tasks happens on its goroutine, except a restore, which owns the task's state until it
+// hands it over.
+//
+//	loop:
+//	  group events, finished restores, finished checkpoints   only between transactions
+//	  poll until records, the next timer, the commit or an event is due
+//	  each record: task.Step, outputs to the client
+//	  commit when due: interval, size, or a waiting rebalance (R11)
+type worker struct {
+	app      *App
+	index    int
+	instance string // group.instance.id
+	txnID    string
+	log      *slog.Logger
+	ctx      context.Context // ends when the worker has to stop at once
+	kill     context.CancelCauseFunc
+
+	mail     mailbox
+	member   *member
+	session  *session
+	restore  *restorer
+	balancer *balancer
+
+	tasks   map[statestore.TaskID]*running
+	byTopic map[string]map[int32]slot // inputs of running tasks
+	began   time.Time                 // of the open transaction: its first record or timer; zero between transactions
+	rewinds int                       // counts how often positions were set back: what was fetched before is stale
+	solo    *soloRun
+	aborts  int // in a row
+
+	promiseMu sync.Mutex // guards session.failed and session.culprit
+
+	raw     record.Raw // filled anew for each record
+	headers []record.Header
+}
+
+// running is a task that processes.
+type running struct {
+	task     *task.Task
+	state    *statestore.Task
+	ticket   *statestore.Ticket // of the running checkpoint
+	topicIDs [][16]byte
+	touched  time.Time // when the position of an idle task was last written
+}
+
+// slot finds task and input of a fetched partition.
+type slot struct {
+	run   *running
+	input int
+}
+
+// soloRun re-runs, each in a transaction of its own, the records of a transaction that the broker timed out: one of them was
+// too slow for all.
+type soloRun struct {
+	until map[slot]int64
+}
+
+func newWorker(app *App, index int) *worker {
+	instance := fmt.Sprintf("%s-%d", app.instance, index)
+	return &worker{app: app, index: index, instance: instance, txnID: app.plan.App + "-" + instance,
+		log: app.cfg.Logger.With("worker", index), tasks: map[statestore.TaskID]*running{}, byTopic: map[string]map[int32]slot{}}
+}
+
+func (w *worker) at(s step.Step) error { return w.app.cfg.Steps.At(w.index, s) }
+
+// run works until ctx ends, then commits and checkpoints, or until an error.
+func (w *worker) run(ctx context.Context) (err error) {
+	var kill context.CancelCauseFunc
+	w.ctx, kill = context.WithCancelCause(context.WithoutCancel(ctx))
+	w.kill = kill
+	defer kill(nil)
+	if w.session, err = newSession(ctx, w); err != nil {
+		return err
+	}
+	defer func() { w.session.client.Close() }()
+	w.restore = newRestorer(w)
+	w.balancer = newBalancer(w.app.groups, w.app.held, w.log).inProcess(w.app.process)
+	defer w.restore.close()
+	stop := context.AfterFunc(ctx, w.mail.wakeUp)
+	defer stop()
+	w.member, err = join(w.app.cfg, w.instance, w.app.inputTopics(), w.balancer, w.mail.deliver)
+	if err != nil {
+		return err
+	}
+	defer w.member.close()
+	defer w.mail.close()
+	for ctx.Err() == nil {
+		if err := w.turn(ctx); err != nil {
+			return err
+		}
+	}
+	return w.finish()
+}
+
+// turn is one round of the loop. It begins and ends between transactions or within one; events are handled only between.
+func (w *worker) turn(ctx context.Context) error {
+	if !w.inTransaction() {
+		if err := w.between(); err != nil {
+			return err
+		}
+	}
+	if err := w.poll(ctx); err != nil {
+		return err
+	}
+	if err := w.fireTimers(); err != nil {
+		return err
+	}
+	if w.commitDue() {
+		return w.commit(w.ctx)
+	}
+	return nil
+}
+
+// between does what is only allowed with no transaction open.
+func (w *worker) between() error {
+	for _, e := range w.mail.take() {
+		err := w.handle(e)
+		close(e.done)
+		if err != nil {
+			return err
+		}
+		if e.kind == groupAssigned && w.balancer.outdated() {
+			w.member.client.ForceRebalance() // planned for the topology of the previous process of this instance
+		}
+	}
+	if err := w.startRestored(); err != nil {
+		return err
+	}
+	return w.checkpoints()
+}
+
+// inTransaction reports that some task has steps that are not committed.
+func (w *worker) inTransaction() bool { return !w.began.IsZero() }
+
+// pollRecords bounds one poll, so that commits and events are never far away.
+const pollRecords = 8192
+
+// idlePoll is how long a poll waits when nothing else is due.
+const idlePoll = 250 * time.Millisecond
+
+func (w *worker) poll(ctx context.Context) error {
+	until := time.Now().Add(idlePoll)
+	if w.inTransaction() {
+		until = w.began.Add(w.app.cfg.CommitInterval)
+	}
+	for _, r := range w.tasks {
+		at, ok, err := r.task.NextTimer()
+		if err != nil {
+			return err
+		}
+		if ok && at.Before(until) {
+			until = at
+		}
+	}
+	pollCtx, cancel := context.WithDeadline(w.ctx, until)
+	defer cancel()
+	if !w.mail.polling(cancel) || ctx.Err() != nil || w.restore.waiting() && !w.inTransaction() {
+		cancel() // something waits: take only what is buffered
+	}
+	fetches := w.session.client.PollRecords(pollCtx, pollRecords)
+	w.mail.polling(nil)
+	if err := context.Cause(w.ctx); err != nil {
+		return err
+	}
+	if err := w.at(step.Poll); err != nil {
+		return err
+	}
+	return w.process(fetches)
+}
+
+func (w *worker) process(fetches kgo.Fetches) error {
+	for _, e := range fetches.Errors() {
+		if err := w.fetchError(e.Topic, e.Partition, e.Err); err != nil {
+			return err
+		}
+	}
+	var failed error
+	rewinds := w.rewinds
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		s, ours := w.byTopic[p.Topic][p.Partition]
+		if !ours {
+			return
+		}
+		for _, r := range p.Records {
+			if failed != nil || w.rewinds != rewinds {
+				return // after an abort the rest lies ahead of the positions; it is fetched again
+			}
+			failed = w.step(s, r)
+		}
+	})
+	return failed
+}
+
+// step processes one record.
+func (w *worker) step(s slot, r *kgo.Record) error {
+	now := time.Now()
+	if w.began.IsZero() {
+		w.began = now
+	}
+	if w.app.cfg.Steps != nil {
+		if err := w.at(step.Process); err != nil {
+			return err
+		}
+	}
+	run := s.run
+	if err := run.task.Step(s.input, w.fill(run, s.input, r), now); err != nil {
+		return err
+	}
+	if err := w.session.produceOutputs(run); err != nil {
+		return err
+	}
+	if w.mustCommitNow(s, r, now) {
+		return w.commit(w.ctx)
+	}
+	return nil
+}
+
+// fill turns the client's record into a plain value. The value is used again for the next record.
+func (w *worker) fill(run *running, input int, r *kgo.Record) *record.Raw {
+	w.headers = w.headers[:0]
+	for _, h := range r.Headers {
+		w.headers = append(w.headers, record.Header{Key: h.Key, Value: h.Value})
+	}
+	w.raw = record.Raw{Key: r.Key, Value: r.Value, Timestamp: r.Timestamp, Headers: w.headers, LeaderEpoch: r.LeaderEpoch,
+		Position: record.Position{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}, TopicID: run.topicIDs[input]}
+	return &w.raw
+}
+
+// mustCommitNow reports that the transaction may not wait for the end of the poll: it is large or old, or its records run one
+// by one.
+func (w *worker) mustCommitNow(s slot, r *kgo.Record, began time.Time) bool {
+	cfg := w.app.cfg
+	took := time.Since(began)
+	if took > cfg.TransactionTimeout/2 {
+		w.log.Warn("a slow record", "position", fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), "took", took, "limit", cfg.TransactionTimeout)
+	}
+	if w.solo != nil {
+		if until, ok := w.solo.until[s]; ok && r.Offset+1 >= until {
+			delete(w.solo.until, s)
+		}
+		if took > cfg.TransactionTimeout {
+			s.run.task.RefuseRecord(r.Topic, r.Offset, &host.Failure{Phase: host.PhaseProcess, Err: problem.New(problem.HandlerTooSlow,
+				fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), "it took %v alone", took.Round(time.Millisecond))})
+		}
+		if len(w.solo.until) == 0 {
+			w.solo = nil
+		}
+		return true
+	}
+	if time.Since(w.began) > cfg.TransactionTimeout/2 || w.session.produced > cfg.CommitRecords {
+		return true
+	}
+	if s.run.task.Steps()&255 != 0 {
+		return false
+	}
+	return w.transactionLarge()
+}
+
+func (w *worker) transactionLarge() bool {
+	steps, bytes := 0, int64(0)
+	for _, r := range w.tasks {
+		steps += r.task.Steps()
+		bytes += r.task.MemoryBytes()
+		if r.state != nil {
+			bytes += r.state.OverlayBytes()
+		}
+	}
+	return steps >= w.app.cfg.CommitRecords || bytes >= w.app.cfg.CommitBytes
+}
+
+func (w *worker) commitDue() bool {
+	if !w.inTransaction() {
+		return false
+	}
+	return w.mail.waiting() || time.Since(w.began) >= w.app.cfg.CommitInterval || w.transactionLarge()
+}
+
+func (w *worker) fireTimers() error {
+	now := time.Now()
+	for _, r := range w.tasks {
+		more, err := r.task.FireTimers(now)
+		if err != nil {
+			return err
+		}
+		if r.task.Dirty() && w.began.IsZero() {
+			w.began = now
+		}
+		if err := w.session.produceOutputs(r); err != nil {
+			return err
+		}
+		if more {
+			return w.commit(w.ctx)
+		}
+	}
+	return nil
+}
+
+// maxAborts bounds aborts in a row: something that never succeeds is an error for a person.
+const maxAborts = 50
+
+// commit ends the open transaction.
+func (w *worker) commit(ctx context.Context) error {
+	var dirty []*running
+	for _, id := range w.sortedTasks() {
+		if r := w.tasks[id]; r.task.Dirty() {
+			dirty = append(dirty, r)
+		}
+	}
+	if len(dirty) == 0 {
+		w.began = time.Time{}
+		return nil
+	}
+	began, positions := w.began, w.positions(dirty)
+	out, err := w.session.commit(ctx, dirty)
+	if err != nil {
+		return err
+	}
+	w.began = time.Time{}
+	w.transactionEnded(metrics.TransactionEnd{Outcome: outcomeNames[out], Duration: time.Since(began)}, dirty, w.session.written)
+	switch out {
+	case committed:
+		w.aborts = 0
+		w.app.purge(dirty)
+		return nil
+	case tasksLost:
+		w.app.cfg.Logger.Warn("the tasks of a transaction belong to another member now", "worker", w.index)
+		return w.abandon(dirty)
+	}
+	w.aborts++
+	if w.aborts > maxAborts {
+		return problem.New(problem.TransactionAborted, w.txnID, "%d transactions in a row were aborted", w.aborts)
+	}
+	if time.Since(began) > w.app.cfg.TransactionTimeout {
+		w.solo = &soloRun{until: positions}
+	}
+	w.refetchTasks(dirty)
+	return w.pause(ctx)
+}
+
+var outcomeNames = [...]metrics.Outcome{committed: metrics.Committed, rolledBack: metrics.Aborted, tasksLost: metrics.Fenced}
+
+// pause waits a moment after an abort, longer with each one in a row.
+func (w *worker) pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(min(time.Duration(w.aborts)*20*time.Millisecond, time.Second)):
+		return nil
+	}
+}
+
+func (w *worker) positions(dirty []*running) map[slot]int64 {
+	out := map[slot]int64{}
+	for _, r := range dirty {
+		for i := range r.task.Inputs() {
+			out[slot{r, i}] = r.task.Next(i)
+		}
+	}
+	return out
+}
+
+// reserve makes room for the transaction in the memory budget, by a checkpoint of what was committed before.
+func (w *worker) reserve(ctx context.Context, dirty []*running) error {
+	for _, r := range dirty {
+		err := r.task.Reserve()
+		for try := 0; errors.Is(err, statestore.ErrBudget); try++ {
+			if try == maxReserveTries {
+				return problem.New(problem.MemoryBudgetTooSmall, r.task.ID().String(), "a transaction of %d bytes", r.state.OverlayBytes())
+			}
+			if err := w.relieve(ctx); err != nil {
+				return err
+			}
+			err = r.task.Reserve()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxReserveTries: one checkpoint may already run, a second one empties everything that was committed.
+const maxReserveTries = 4

@@ -1,18 +1,15 @@
 package oncemill;
 
 import com.fasterxml.jackson.databind.node.ObjectNode;
-import java.util.ArrayList;
-import java.util.HashMap;
+import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.ExecutionException;
-import java.util.concurrent.Future;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
-import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
 
 /**
@@ -36,14 +33,12 @@ public final class Typed {
 
     private static <T> void produce(String bootstrap, String topic, Formats.Format<T> format)
             throws ExecutionException, InterruptedException {
-        List<Future<RecordMetadata>> sent = new ArrayList<>();
+        Properties properties = Lines.cluster(bootstrap);
+        properties.put("max.block.ms", "10000"); // a missing topic
         try (KafkaProducer<T, T> producer =
-                new KafkaProducer<>(Lines.cluster(bootstrap), format.serializer(), format.serializer())) {
+                new KafkaProducer<>(properties, format.serializer(), format.serializer())) {
             for (T value : format.values()) {
-                sent.add(producer.send(new ProducerRecord<>(topic, 0, value, value)));
-            }
-            for (Future<RecordMetadata> s : sent) {
-                s.get();
+                producer.send(new ProducerRecord<>(topic, 0, value, value)).get();
             }
         }
     }
@@ -54,11 +49,11 @@ public final class Typed {
         try (KafkaConsumer<T, T> consumer =
                 new KafkaConsumer<>(properties, format.deserializer(), format.deserializer())) {
             List<TopicPartition> partitions = List.of(new TopicPartition(topic, 0));
-            Map<TopicPartition, Long> ends = new HashMap<>(consumer.endOffsets(partitions));
+            Map<TopicPartition, Long> ends = consumer.endOffsets(partitions);
             consumer.assign(partitions);
             consumer.seekToBeginning(partitions);
             while (consumer.position(partitions.get(0)) < ends.get(partitions.get(0))) {
-                for (ConsumerRecord<T, T> r : consumer.poll(java.time.Duration.ofMillis(100))) {
+                for (ConsumerRecord<T, T> r : consumer.poll(Duration.ofMillis(100))) {
                     ObjectNode line = Lines.object();
                     line.put("format", format.name());
                     line.put("key", format.textOf(r.key()));

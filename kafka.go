@@ -22,6 +22,7 @@ func (c *Config) clientOptions(role string) []kgo.Opt {
 		kgo.ClientID("oncemill-" + c.Topology.Name() + "-" + role),
 		kgo.WithLogger(clientLog{c.Logger.With("client", role)}),
 		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.DisableClientMetrics(),
 	}
 	if c.TLS != nil {
 		opts = append(opts, kgo.DialTLSConfig(c.TLS.Clone()))

@@ -122,20 +122,24 @@ func (w *worker) abandon([]*running) error {
 
 // startRestored begins to process tasks whose restore is done.
 func (w *worker) startRestored() error {
+	var started []*running
 	for _, done := range w.restore.finished() {
 		if done.err != nil {
 			return done.err
 		}
-		if err := w.start(done); err != nil {
+		r, err := w.start(done)
+		if err != nil {
 			return err
 		}
+		started = append(started, r)
 	}
+	w.fetch(started...)
 	return nil
 }
 
-func (w *worker) start(done restored) error {
+func (w *worker) start(done restored) (*running, error) {
 	if err := w.at(step.Start); err != nil {
-		return err
+		return nil, err
 	}
 	id, cfg := done.id, w.app.cfg
 	r := &running{state: done.state, touched: time.Now()}
@@ -145,7 +149,7 @@ func (w *worker) start(done restored) error {
 	t, err := task.New(task.Config{Plan: w.app.plan, Sub: done.sub, Partition: id.Partition, State: done.state, Topics: w.app.topics,
 		TopicIDs: r.topicIDs, Wait: w.wait, Now: time.Now, Skew: task.Skew{Future: cfg.MaxFuture, Refuse: cfg.RefuseFuture}}, done.at)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.task = t
 	for i, start := range done.starts {
@@ -158,10 +162,9 @@ func (w *worker) start(done restored) error {
 		}
 		w.byTopic[in.Topic][id.Partition] = slot{run: r, input: i}
 	}
-	w.fetch(r)
 	w.log.Info("task running", "task", id, "n", t.N(), "restored", done.records, "took", done.took.Round(time.Millisecond))
 	w.setState(id, metrics.TaskRunning, t.N(), done.records)
-	return nil
+	return r, nil
 }
 
 // wait lets a retry in place wait; it ends with the worker.
@@ -174,35 +177,43 @@ func (w *worker) wait(d time.Duration) bool {
 	}
 }
 
-// fetch reads the inputs of a task from its positions on.
-func (w *worker) fetch(r *running) {
+// fetch reads the inputs of tasks from their positions on.
+func (w *worker) fetch(tasks ...*running) {
 	add := map[string]map[int32]kgo.Offset{}
-	for i, in := range r.task.Inputs() {
-		offset := kgo.NewOffset().At(r.task.Next(i))
-		add[in.Topic] = map[int32]kgo.Offset{r.task.ID().Partition: offset}
+	for _, r := range tasks {
+		for i, in := range r.task.Inputs() {
+			if add[in.Topic] == nil {
+				add[in.Topic] = map[int32]kgo.Offset{}
+			}
+			add[in.Topic][r.task.ID().Partition] = kgo.NewOffset().At(r.task.Next(i))
+		}
 	}
-	w.session.client.AddConsumePartitions(add)
+	if len(add) > 0 {
+		w.session.client.AddConsumePartitions(add)
+	}
 }
 
 // refetchTasks sets the client back to the positions of tasks whose transaction was aborted.
 func (w *worker) refetchTasks(tasks []*running) {
 	w.rewinds++
+	remove := map[string][]int32{}
 	for _, r := range tasks {
-		remove := map[string][]int32{}
 		for _, in := range r.task.Inputs() {
-			remove[in.Topic] = []int32{r.task.ID().Partition}
+			remove[in.Topic] = append(remove[in.Topic], r.task.ID().Partition)
 		}
-		w.session.client.RemoveConsumePartitions(remove)
-		w.fetch(r)
 	}
+	w.session.client.RemoveConsumePartitions(remove)
+	w.fetch(tasks...)
 }
 
 // refetch is called when the client is new: everything is read from the positions on.
 func (w *worker) refetch() {
 	w.rewinds++
-	for _, id := range w.sortedTasks() {
-		w.fetch(w.tasks[id])
+	tasks := make([]*running, 0, len(w.tasks))
+	for _, r := range w.tasks {
+		tasks = append(tasks, r)
 	}
+	w.fetch(tasks...)
 }
 
 func (w *worker) sortedTasks() []statestore.TaskID {

@@ -77,7 +77,7 @@ func newSession(ctx context.Context, w *worker) (*session, error) {
 		kgo.RecordDeliveryTimeout(cfg.TransactionTimeout),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
+		kgo.FetchMaxWait(fetchWait), kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
 	)
 	if s.oldTxns {
 		opts = append(opts, kgo.MaxVersions(oldTransactionVersions()))
@@ -101,7 +101,10 @@ const (
 	// producerLinger lets batches fill inside a transaction; the flush at its end does not wait for it.
 	producerLinger = 10 * time.Millisecond
 	// maxBuffered is above what a transaction produces between two polls: a full buffer would block the worker.
-	maxBuffered         = 1 << 20
+	maxBuffered = 1 << 20
+	// fetchWait is how long the broker holds a fetch without records. A partition that is added waits for the fetch under
+	// way, so it bounds how soon a task starts.
+	fetchWait           = 250 * time.Millisecond
 	fetchBytes          = 16 << 20
 	fetchPartitionBytes = 4 << 20
 )

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"testing"
 	"time"
 
@@ -54,7 +53,7 @@ func TestSkeletonOneRecordThroughStateCommittedAndRestarted(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 		defer cancel()
 		app, err := oncemill.New(oncemill.Config{Brokers: cluster.ListenAddrs(), StateDir: dir, Topology: counting("skeleton"),
-			Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+			Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -82,7 +82,9 @@ func TestLogIsSilentAboutCommitsAndLoudAboutFailures(t *testing.T) {
 		call func()
 		want string
 	}{
-		{func() { l.TransactionEnded(metrics.TransactionEnd{Outcome: metrics.Aborted, Cause: "produce", Err: broken}) }, `level=WARN msg="transaction aborted"`},
+		{func() {
+			l.TransactionEnded(metrics.TransactionEnd{Outcome: metrics.Aborted, Cause: "produce", Err: broken})
+		}, `level=WARN msg="transaction aborted"`},
 		{func() { l.TransactionEnded(metrics.TransactionEnd{Outcome: metrics.Fenced, Err: broken}) }, `level=WARN msg=fenced`},
 		{func() { l.TransactionEnded(metrics.TransactionEnd{Outcome: metrics.ResolvedCommitted}) }, `outcome=resolved_committed`},
 		{func() { l.TransactionUnresolved(metrics.Unresolved{Worker: "0"}) }, `level=WARN msg="commit unresolved`},

@@ -169,7 +169,7 @@ func TestIllegalTopics(t *testing.T) {
 	}, `source "orders": topic name "in put" is not legal in Kafka`, `source "orders": topic name ".." is not legal in Kafka`,
 		fmt.Sprintf("source %q: topic name %q is not legal in Kafka", "orders", long), `sink "out": topic name "out put" is not legal in Kafka`)
 	top := topology.New("shop")
-	sink(top, "out", source(top, "orders", long[:249]), long[:249]+"")
+	sink(top, "out", source(top, "orders", long[:249]), long[:249])
 	if got := mistakes(t, top); len(got) != 1 || !strings.HasPrefix(got[0], "a cycle") { // the name itself is legal
 		t.Errorf("%v", got)
 	}

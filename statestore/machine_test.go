@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,13 +53,13 @@ type transaction struct {
 // faultyEngine fails ingests on demand.
 type faultyEngine struct {
 	statestore.Engine
-	fail bool
+	fail atomic.Bool
 }
 
 var errDisk = errors.New("the disk is full")
 
 func (e *faultyEngine) Ingest(ctx context.Context, runs []statestore.Run) error {
-	if e.fail {
+	if e.fail.Load() {
 		return errDisk
 	}
 	return e.Engine.Ingest(ctx, runs)
@@ -149,7 +150,7 @@ func (m *machine) advance() bool {
 
 // finish drives the writer until done is closed.
 func (m *machine) finish(done <-chan struct{}) {
-	m.engine.fail = false
+	m.engine.fail.Store(false)
 	for range 1000 {
 		synctest.Wait()
 		select {
@@ -377,7 +378,7 @@ func (m *machine) crash() {
 		m.fs = after
 	} else {
 		// This disk sees what the old process writes last, so only what it held in memory is lost.
-		m.engine.fail = true
+		m.engine.fail.Store(true)
 		m.stop()
 	}
 	m.start()
@@ -422,8 +423,9 @@ func (m *machine) step() {
 	case x < 42:
 		m.checkpoint()
 	case x < 60:
-		m.engine.fail = m.rng.IntN(8) == 0
-		if m.engine.fail {
+		fails := m.rng.IntN(8) == 0
+		m.engine.fail.Store(fails)
+		if fails {
 			m.reached["failed ingest"]++
 		}
 		m.advance()

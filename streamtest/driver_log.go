@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"time"
 
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/record"
@@ -81,6 +82,7 @@ func (t *topic) recreate() {
 func (t *topic) append(order uint64, k kind, raw record.Raw) int64 {
 	p := t.partitions[raw.Partition]
 	raw.Topic, raw.TopicID, raw.Offset, raw.LeaderEpoch = t.name, t.id, p.end, 0
+	raw.Timestamp = time.UnixMilli(raw.Timestamp.UnixMilli()).UTC() // what Kafka keeps of it
 	p.entries = append(p.entries, entry{raw: raw, kind: k, order: order})
 	p.end++
 	return raw.Offset

@@ -69,8 +69,11 @@ func (t *Task) CancelTimer(n *host.Node, d *statestore.Declaration, key []byte, 
 // Input implements host.Host.
 func (t *Task) Input() *record.Raw { return t.current.raw }
 
-// StreamTime implements host.Host: the record being processed is included.
+// StreamTime implements host.Host: the record being processed is included. A timer is no record.
 func (t *Task) StreamTime() time.Time {
+	if t.current.timer != nil {
+		return time.UnixMilli(t.now.streamTime)
+	}
 	return time.UnixMilli(max(t.now.streamTime, t.current.timestamp))
 }
 

@@ -153,23 +153,43 @@ var entries = []Entry{
 	{ListenFailed, "the embedded broker cannot listen on its port", "choose another port, or stop the process that has it", ""},
 	{TasksUnassigned, "no member of the group runs these tasks", "finish the rolling upgrade, or start a member with this topology", "A task is given only to a member that subscribes to all of its input topics and has the same sub-topology. Nothing is lost: the records wait in the topics."},
 	{InvariantBroken, "an invariant of oncemill is broken", "report it", "The process stops rather than continue with a state that it cannot vouch for."},
-	{FindingDoubled, "an output is there more than once", "", ""},
-	{FindingLost, "an output is missing", "", ""},
-	{FindingGhost, "an output without a cause", "", ""},
-	{FindingState, "state and changelog differ", "", ""},
-	{FindingMarker, "a marker is missing or superfluous", "", ""},
-	{FindingCounter, "positions and counters do not agree", "", ""},
+	{FindingDoubled, "an output is there more than once", "look at the inputs it names; replaying state does not take an output back", ""},
+	{FindingLost, "an output is missing", "look at the input it names; run verify with --since if retention explains it", ""},
+	{FindingGhost, "an output without a cause", "find out who else writes to the topic", ""},
+	{FindingState, "state and changelog differ", "stop the application, drop the state directory, start again", ""},
+	{FindingMarker, "a marker is missing or superfluous", "report it with the output of verify", ""},
+	{FindingCounter, "positions and counters do not agree", "report it with the output of verify; do not move offsets", ""},
 }
 
 // Lookup returns the registered entry of a code; the zero Entry if there is none.
 func Lookup(code Code) Entry {
 	for _, e := range entries {
 		if e.Code == code {
-			return e
+			return complete(e)
 		}
 	}
 	return Entry{}
 }
 
 // All returns every registered code in order.
-func All() []Entry { return append([]Entry(nil), entries...) }
+func All() []Entry {
+	all := make([]Entry, len(entries))
+	for i, e := range entries {
+		all[i] = complete(e)
+	}
+	return all
+}
+
+// groups are the kinds of codes, by their first digit.
+var groups = map[byte]string{
+	'1': "Configuration and topology", '2': "Records", '3': "State and its directory", '4': "Kafka",
+	'5': "Internal: a bug in oncemill", '6': "Findings of verify and demo",
+}
+
+// Group names the kind of a code.
+func Group(code Code) string {
+	if len(code) < 3 {
+		return ""
+	}
+	return groups[code[2]]
+}

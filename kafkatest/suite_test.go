@@ -50,7 +50,7 @@ func testContext(t *testing.T) context.Context {
 // ownCluster starts a cluster for this test alone.
 func ownCluster(t *testing.T, config kafkaproc.Config) *kafkaproc.Cluster {
 	t.Helper()
-	cluster, err := kafkaproc.Start(testContext(t), config)
+	cluster, err := kafkaproc.Start(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package kafkaproc
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -42,5 +43,28 @@ func TestLinesEndWithTheFirstError(t *testing.T) {
 	}
 	if err := eachLine(strings.NewReader("{} oops"), func(dumpLine) error { return nil }); err == nil {
 		t.Error("a line that is no JSON was accepted")
+	}
+}
+
+func TestAnErrorOfTheReaderEndsTheProgram(t *testing.T) {
+	fakeMaven(t, "mkdir -p target/libs && touch target/oncemill-kafkatest.jar")
+	fakeJava(t, "echo '{}'; exec sleep 300")
+	enough := errors.New("enough")
+	err := RunJava(context.Background(), "oncemill.Dump", nil, func(dumpLine) error { return enough })
+	if !errors.Is(err, enough) {
+		t.Errorf("got %v, want %v", err, enough)
+	}
+}
+
+func TestAProgramThatFailsAfterItsLinesIsAnError(t *testing.T) {
+	fakeMaven(t, "mkdir -p target/libs && touch target/oncemill-kafkatest.jar")
+	fakeJava(t, "echo '{}'; echo broken >&2; exit 1")
+	calls := 0
+	err := RunJava(context.Background(), "oncemill.Dump", nil, func(dumpLine) error {
+		calls++
+		return nil
+	})
+	if err == nil || !strings.Contains(err.Error(), "broken") || calls != 1 {
+		t.Errorf("got %v after %d lines", err, calls)
 	}
 }

@@ -87,32 +87,3 @@ func unreachable(brokers []string, operation string, err error) error {
 	}
 	return problem.Wrap(problem.BrokersUnreachable, place, err)
 }
-
-// verdict is what an error of the commit path means for the transaction and its owner (rule R5).
-type verdict uint8
-
-const (
-	// aborted: nothing of the transaction is or will be visible; abort, rewind, go on.
-	verdictAbort verdict = iota
-	// unresolved: the commit may have happened; nothing is processed before it is known.
-	verdictUnresolved
-	// lost: the group has given the tasks to another member; abort, drop them, join again.
-	verdictLost
-	// fatal: another process uses this instance id, or the broker refuses for good.
-	verdictFatal
-)
-
-// classifyProduce decides about a failed record or offset commit: nothing was committed yet, so an abort is always right; what
-// differs is who owns the tasks afterwards.
-func classify(err error) verdict {
-	switch {
-	case errors.Is(err, kerr.FencedInstanceID):
-		return verdictFatal // a newer process has this instance id
-	case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.IllegalGeneration), errors.Is(err, kerr.StaleMemberEpoch), errors.Is(err, kerr.FencedMemberEpoch):
-		return verdictLost // the group went on without us
-	case errors.Is(err, kerr.TransactionalIDAuthorizationFailed), errors.Is(err, kerr.GroupAuthorizationFailed),
-		errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
-		return verdictFatal // no retry changes an ACL
-	}
-	return verdictAbort
-}

@@ -42,8 +42,8 @@ type session struct {
 	produced int  // records given to the client in this transaction
 	slabs    [][]pending
 	headers  [][]kgo.RecordHeader
-	failed   error
-	culprit  *pending
+	failed   error       // guarded by worker.promiseMu
+	culprit  *kgo.Record // the record of failed; guarded too
 }
 
 // pending is a record that the client has, with what is needed when its promise comes.
@@ -125,7 +125,8 @@ func (s *session) begin() error {
 	if err := s.client.BeginTransaction(); err != nil {
 		return err
 	}
-	s.open, s.failed, s.culprit = true, nil, nil
+	s.open = true
+	s.forgetFailure()
 	return nil
 }
 
@@ -187,23 +188,27 @@ func (s *session) promise(r *kgo.Record, err error) {
 	}
 	s.w.promiseMu.Lock()
 	defer s.w.promiseMu.Unlock()
-	if s.failed != nil {
-		return
-	}
-	s.failed = fmt.Errorf("produce to %s/%d: %w", r.Topic, r.Partition, err)
-	for _, slab := range s.slabs {
-		for i := range slab {
-			if &slab[i].Record == r {
-				s.culprit = &slab[i]
-			}
-		}
+	if s.failed == nil {
+		s.failed, s.culprit = fmt.Errorf("produce to %s/%d: %w", r.Topic, r.Partition, err), r
 	}
 }
 
-func (s *session) failure() (error, *pending) {
+// failure returns the first failed promise, and the record of it.
+func (s *session) failure() (*pending, error) {
 	s.w.promiseMu.Lock()
 	defer s.w.promiseMu.Unlock()
-	return s.failed, s.culprit
+	for i := 0; s.culprit != nil && i < s.produced; i++ {
+		if p := &s.slabs[i/slabRecords][i%slabRecords]; &p.Record == s.culprit {
+			return p, s.failed
+		}
+	}
+	return nil, s.failed
+}
+
+func (s *session) forgetFailure() {
+	s.w.promiseMu.Lock()
+	defer s.w.promiseMu.Unlock()
+	s.failed, s.culprit = nil, nil
 }
 
 // outcome of a commit.
@@ -225,7 +230,7 @@ func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error)
 		return rolledBack, err
 	}
 	flushErr := s.client.Flush(ctx)
-	failed, culprit := s.failure()
+	culprit, failed := s.failure()
 	if flushErr != nil || failed != nil {
 		return s.rollBack(ctx, dirty, errors.Join(failed, flushErr), culprit)
 	}
@@ -238,9 +243,6 @@ func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error)
 	}
 	if err := s.w.at(step.CommitOffsets); err != nil {
 		return rolledBack, err
-	}
-	if s.produced == 0 {
-		return s.commitOffsetsOnly(ctx, dirty, written)
 	}
 	if err := s.commitOffsets(ctx, dirty, written); err != nil {
 		return s.rollBack(ctx, dirty, err, nil)
@@ -279,7 +281,8 @@ func (s *session) reset() {
 	for i := range s.headers {
 		s.headers[i] = s.headers[i][:0]
 	}
-	s.open, s.produced, s.failed, s.culprit = false, 0, nil, nil
+	s.open, s.produced = false, 0
+	s.forgetFailure()
 }
 
 // seal produces the changelogs of the dirty tasks. The returned places are filled in by locate.
@@ -304,7 +307,22 @@ func (s *session) seal(dirty []*running) (map[*running][]task.Written, error) {
 		}
 		written[r] = nil
 	}
+	if s.produced == 0 {
+		return written, s.fill(dirty[0])
+	}
 	return written, nil
+}
+
+// fill puts one record into a transaction that would be empty: tasks without state whose records made no output. The client
+// ends no transaction without a record, and a plain offset commit could arrive late and set positions back.
+func (s *session) fill(r *running) error {
+	if err := s.begin(); err != nil {
+		return err
+	}
+	p := s.next(r)
+	p.Topic, p.Partition, p.Key, p.Value = s.w.app.plan.Fillers, 0, []byte(s.txnID), []byte{}
+	s.client.Produce(s.w.ctx, &p.Record, s.promise)
+	return nil
 }
 
 // locate notes where the changelog records landed.
@@ -430,59 +448,13 @@ func eachOffset(dirty []*running, written map[*running][]task.Written, fn func(t
 	}
 }
 
-// commitOffsetsOnly commits the positions of tasks that neither have state nor produced anything: there is no transaction to
-// be atomic with. An unknown outcome is resolved like that of a transaction, after which requests that are still under
-// way are fenced by a new membership.
-func (s *session) commitOffsetsOnly(ctx context.Context, dirty []*running, written map[*running][]task.Written) (outcome, error) {
-	req := kmsg.NewPtrOffsetCommitRequest()
-	req.Group, req.InstanceID = s.group, &s.w.instance
-	eachOffset(dirty, written, func(topic string, partition int32, next int64, leaderEpoch int32, metadata string) {
-		p := kmsg.NewOffsetCommitRequestTopicPartition()
-		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = partition, next, leaderEpoch, &metadata
-		if n := len(req.Topics); n == 0 || req.Topics[n-1].Topic != topic {
-			t := kmsg.NewOffsetCommitRequestTopic()
-			t.Topic, t.TopicID = topic, s.w.app.topics.info(topic).id
-			req.Topics = append(req.Topics, t)
-		}
-		t := &req.Topics[len(req.Topics)-1]
-		t.Partitions = append(t.Partitions, p)
-	})
-	answered := true
-	err := s.fencedByGroup(ctx, func() error {
-		if err := s.identify(&req.MemberID, &req.Generation); err != nil {
-			return err
-		}
-		resp, err := req.RequestWith(ctx, s.client)
-		if err != nil {
-			answered = false
-			return err
-		}
-		for _, t := range resp.Topics {
-			for _, p := range t.Partitions {
-				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-					return fmt.Errorf("OffsetCommit of %s/%d: %w", t.Topic, p.Partition, err)
-				}
-			}
-		}
-		return nil
-	})
-	switch {
-	case err == nil:
-		return s.confirm(dirty, written)
-	case !answered || errors.Is(err, kerr.RequestTimedOut) || errors.Is(err, kerr.UnknownServerError):
-		return s.resolve(ctx, dirty, written, err)
-	}
-	return s.rollBack(ctx, dirty, err, nil)
-}
-
 // rollBack aborts: nothing of the transaction becomes visible. The record whose output the broker refused is remembered.
 func (s *session) rollBack(ctx context.Context, dirty []*running, cause error, culprit *pending) (outcome, error) {
 	if err := s.w.at(step.Aborting); err != nil {
 		return rolledBack, err
 	}
-	v := classify(cause)
-	if v == verdictFatal {
-		return rolledBack, problem.Wrap(problem.Fenced, fmt.Sprintf("group %q, instance %q", s.group, s.w.instance), cause)
+	if fatal := s.fatal(cause); fatal != nil {
+		return rolledBack, fatal
 	}
 	s.w.log.Warn("transaction aborted", "cause", cause, "records", s.produced)
 	if culprit != nil && !culprit.log && refusedForGood(cause) && !culprit.owner.task.Refuse(&culprit.output, cause) {
@@ -498,10 +470,21 @@ func (s *session) rollBack(ctx context.Context, dirty []*running, cause error, c
 		r.task.Abort()
 	}
 	s.reset()
-	if v == verdictLost {
-		return tasksLost, nil
-	}
 	return rolledBack, nil
+}
+
+// fatal returns the error if no abort and no waiting mends it: a newer process has this instance id, or an ACL is missing.
+// A member that the group has given up is not among them: the group client finds out by itself, and the callbacks follow.
+func (s *session) fatal(cause error) error {
+	place := fmt.Sprintf("group %q, instance %q", s.group, s.w.instance)
+	switch {
+	case errors.Is(cause, kerr.FencedInstanceID):
+		return problem.Wrap(problem.Fenced, place, cause)
+	case errors.Is(cause, kerr.TransactionalIDAuthorizationFailed), errors.Is(cause, kerr.GroupAuthorizationFailed),
+		errors.Is(cause, kerr.TopicAuthorizationFailed), errors.Is(cause, kerr.ClusterAuthorizationFailed):
+		return problem.Wrap(problem.BrokersRefused, place, cause)
+	}
+	return nil
 }
 
 // refusedForGood tells a record that will be refused again from an outage.
@@ -544,8 +527,8 @@ func (s *session) renew(ctx context.Context) error {
 // resolve finds out what became of a transaction whose answer did not come (R5). The producer is initialised again, which
 // makes the outcome final; then the committed metadata decides, by the counter and never by an offset.
 func (s *session) resolve(ctx context.Context, dirty []*running, written map[*running][]task.Written, cause error) (outcome, error) {
-	if classify(cause) == verdictFatal {
-		return rolledBack, problem.Wrap(problem.Fenced, fmt.Sprintf("group %q, instance %q", s.group, s.w.instance), cause)
+	if fatal := s.fatal(cause); fatal != nil {
+		return rolledBack, fatal
 	}
 	s.w.log.Warn("the outcome of a transaction is unknown; resolving", "cause", cause)
 	since := time.Now()

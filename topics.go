@@ -154,7 +154,7 @@ func notCopartitioned(s *graph.SubTopology, t *topics) error {
 // settings of an internal topic that the application relies on.
 func settings(kind graph.TopicKind) map[string]string {
 	switch kind {
-	case graph.TopicChangelog:
+	case graph.TopicChangelog, graph.TopicFillers:
 		return map[string]string{"cleanup.policy": "compact"}
 	case graph.TopicMarkerChangelog, graph.TopicRepartition, graph.TopicDeadLetters, graph.TopicReplay:
 		return map[string]string{"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
@@ -171,7 +171,10 @@ func (t *topics) createInternal(ctx context.Context, cfg *Config, plan *graph.Pl
 	var errs []error
 	for _, in := range plan.Internal {
 		want := most
-		if in.Sub >= 0 {
+		switch {
+		case in.Kind == graph.TopicFillers:
+			want = in.Partitions
+		case in.Sub >= 0:
 			want = counts[in.Sub]
 		}
 		info := t.info(in.Name)

@@ -48,7 +48,8 @@ type worker struct {
 	began   time.Time                 // of the open transaction: its first record or timer; zero between transactions
 	rewinds int                       // counts how often positions were set back: what was fetched before is stale
 	solo    *soloRun
-	aborts  int // in a row
+	aborts  int       // in a row
+	failing time.Time // the first of them
 
 	promiseMu sync.Mutex // guards session.failed and session.culprit
 
@@ -108,10 +109,27 @@ func (w *worker) run(ctx context.Context) (err error) {
 	defer w.mail.close()
 	for ctx.Err() == nil {
 		if err := w.turn(ctx); err != nil {
-			return err
+			return w.giveUp(err)
 		}
 	}
-	return w.finish()
+	if err := w.finish(); err != nil {
+		return w.giveUp(err)
+	}
+	return nil
+}
+
+// giveUp aborts the open transaction before the worker ends with an error, so that readers of its outputs do not wait for the
+// broker's timeout. It says nothing about the outcome: a restart finds out.
+func (w *worker) giveUp(err error) error {
+	if w.app.cfg.Steps != nil {
+		return err // an observed worker dies where it stands
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), heartbeatInterval)
+	defer cancel()
+	if abortErr := w.session.abort(ctx); abortErr != nil {
+		w.log.Info("the open transaction was not aborted; the broker does it", "err", abortErr)
+	}
+	return err
 }
 
 // turn is one round of the loop. It begins and ends between transactions or within one; events are handled only between.
@@ -317,8 +335,9 @@ func (w *worker) fireTimers() error {
 	return nil
 }
 
-// maxAborts bounds aborts in a row: something that never succeeds is an error for a person.
-const maxAborts = 50
+// abortPatience bounds aborts in a row: it is above what a broker's restart and a rebalance take, and something that never
+// succeeds is an error for a person.
+const abortPatience = 5 * time.Minute
 
 // commit ends the open transaction.
 func (w *worker) commit(ctx context.Context) error {
@@ -348,9 +367,12 @@ func (w *worker) commit(ctx context.Context) error {
 		w.app.cfg.Logger.Warn("the tasks of a transaction belong to another member now", "worker", w.index)
 		return w.abandon(dirty)
 	}
-	w.aborts++
-	if w.aborts > maxAborts {
-		return problem.New(problem.TransactionAborted, w.txnID, "%d transactions in a row were aborted", w.aborts)
+	if w.aborts++; w.aborts == 1 {
+		w.failing = time.Now()
+	}
+	if waited := time.Since(w.failing); waited > abortPatience {
+		return problem.New(problem.TransactionAborted, w.txnID, "%d transactions in a row, for %v", w.aborts, waited.Round(time.Second)).
+			WithCure("see the causes in the log; the records are processed again after a restart")
 	}
 	if time.Since(began) > w.app.cfg.TransactionTimeout {
 		w.solo = &soloRun{until: positions}

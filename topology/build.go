@@ -251,6 +251,10 @@ func (b *builder) internalTopics(p *graph.Plan) {
 			}
 		}
 	}
+	if slices.ContainsFunc(p.Subs, func(s *graph.SubTopology) bool { return !s.Stateful() }) {
+		p.Fillers = graph.FillerTopic(p.App)
+		p.Internal = append(p.Internal, graph.InternalTopic{Name: p.Fillers, Kind: graph.TopicFillers, Sub: -1, Partitions: 1})
+	}
 	for _, n := range p.Nodes {
 		dead := n.Dedup != nil
 		for _, policy := range []processor.Policy{n.Policies.Decode, n.Policies.Process, n.Policies.Encode, n.Policies.Produce, n.Policies.Timer} {

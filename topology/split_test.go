@@ -92,7 +92,8 @@ func TestRepartitionStartsASubTopology(t *testing.T) {
 		t.Errorf("%v", in)
 	}
 	want := graph.InternalTopic{Name: "shop-by-id-repartition", Kind: graph.TopicRepartition, Sub: 1, Partitions: 6}
-	if !slices.Equal(p.Internal, []graph.InternalTopic{want}) {
+	filler := graph.InternalTopic{Name: "shop-transactions", Kind: graph.TopicFillers, Sub: -1, Partitions: 1}
+	if !slices.Equal(p.Internal, []graph.InternalTopic{want, filler}) {
 		t.Errorf("%v", p.Internal)
 	}
 	if got := p.Sources(); !slices.Equal(got, []string{"a-topic"}) {
@@ -120,7 +121,7 @@ func TestInternalStoresFollowFromWhatNeedsThem(t *testing.T) {
 		fill func(*topology.Topology)
 		want []string
 	}{
-		{"nothing", func(t *topology.Topology) { through(t, "count", source(t, "a", "in")) }, nil},
+		{"nothing", func(t *topology.Topology) { through(t, "count", source(t, "a", "in")) }, []string{"fillers shop-transactions"}},
 		{"a store", func(t *topology.Topology) { through(t, "count", source(t, "a", "in"), topology.Uses(totals)) },
 			[]string{"changelog shop-totals-changelog", "changelog shop-a-task-changelog"}},
 		{"timers", func(t *topology.Topology) {
@@ -135,7 +136,7 @@ func TestInternalStoresFollowFromWhatNeedsThem(t *testing.T) {
 		}, []string{"marker changelog shop-a-markers-changelog", "changelog shop-a-task-changelog", "replay shop-a-replay", "dead letters shop-dead-letters"}},
 		{"dead letters", func(t *topology.Topology) {
 			source(t, "a", "in", topology.OnDecodeFailure(processor.RetryInPlace(processor.DeadLetter(), 0)))
-		}, []string{"dead letters shop-dead-letters"}},
+		}, []string{"fillers shop-transactions", "dead letters shop-dead-letters"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := build(t, c.fill)

@@ -106,7 +106,7 @@ type Store struct {
 type InternalTopic struct {
 	Name string
 	Kind TopicKind
-	// Sub is the sub-topology whose number of partitions it has; -1 for the dead letters.
+	// Sub is the sub-topology whose number of partitions it has; -1 for the dead letters and the fillers.
 	Sub int
 	// Partitions, when not zero, is explicit (repartition topics).
 	Partitions int32
@@ -122,11 +122,12 @@ const (
 	TopicRepartition
 	TopicReplay
 	TopicDeadLetters
+	TopicFillers
 )
 
 // String returns the word used in descriptions.
 func (k TopicKind) String() string {
-	return [...]string{"none", "changelog", "marker changelog", "repartition", "replay", "dead letters"}[k]
+	return [...]string{"none", "changelog", "marker changelog", "repartition", "replay", "dead letters", "fillers"}[k]
 }
 
 // Plan is a valid topology.
@@ -137,6 +138,8 @@ type Plan struct {
 	Internal []InternalTopic
 	// DeadLetters is the topic of dead letters; empty when no policy can send one.
 	DeadLetters string
+	// Fillers is the topic of the one record of a transaction that would be empty; empty without stateless sub-topologies.
+	Fillers string
 	// OwnHeaders are the identity headers of the topology's sources. They name the input and never pass through to an
 	// output.
 	OwnHeaders []string

@@ -14,6 +14,9 @@ func ReplayTopic(app, source string) string { return app + "-" + source + "-repl
 // DeadLetterTopic is where records and timers go that a policy gave up.
 func DeadLetterTopic(app string) string { return app + "-dead-letters" }
 
+// FillerTopic holds one record per worker, so that no transaction is empty.
+func FillerTopic(app string) string { return app + "-transactions" }
+
 // MarkerStore holds the dedup markers of a source.
 func MarkerStore(source string) string { return source + "-markers" }
 

@@ -1,0 +1,231 @@
+// Package cli is the command line: one file per verb, one frame for all of them. New builds the command tree, Main runs it
+// and returns the exit code.
+//
+// Rules that every verb keeps: standard output is data, standard error is talk; -o chooses table, text, json or jsonl, and
+// JSON comes in an envelope with kind and version; colour and bars appear on a terminal only; the exit code is made in one
+// place, ExitCode.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// App describes the application whose binary this is. The built-in command passes nil.
+type App struct {
+	// Name of the binary, as the user types it.
+	Name string
+	// Short is one line about it.
+	Short string
+	// Verbs are added to the built-in ones; one of the same name replaces it.
+	Verbs []Verb
+}
+
+// Verb makes the command of one verb. It is called once, before flags are read: use env only inside RunE.
+type Verb func(env *Env) *cobra.Command
+
+// Env is the world of a verb.
+type Env struct {
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+	// Getenv reads the environment.
+	Getenv func(string) string
+	// Dir is the working directory, where the search for the configuration file begins.
+	Dir string
+	// Now is the clock.
+	Now func() time.Time
+	// App is nil in the built-in command.
+	App *App
+
+	// Format of the output: table, text, json or jsonl. Set from -o before a verb runs.
+	Format string
+	// NoProgress, Verbose, Quiet and Timeout are global flags.
+	NoProgress bool
+	Verbose    bool
+	Quiet      bool
+	Timeout    time.Duration
+
+	configFile string
+	flags      *pflag.FlagSet
+}
+
+// System is the Env of this process.
+func System(app *App) *Env {
+	dir, err := os.Getwd()
+	if err != nil {
+		dir = "."
+	}
+	return &Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Dir: dir, Now: time.Now, App: app}
+}
+
+// Name is what the user typed to get here.
+func (e *Env) Name() string {
+	if e.App != nil && e.App.Name != "" {
+		return e.App.Name
+	}
+	return "oncemill"
+}
+
+// Talk writes a line for the person, unless --quiet.
+func (e *Env) Talk(format string, args ...any) {
+	if !e.Quiet {
+		fmt.Fprintf(e.Stderr, format+"\n", args...)
+	}
+}
+
+// builtin are the verbs, in the order of the help.
+var builtin = []Verb{devVerb, configVerb, versionVerb, completionVerb}
+
+// Main runs the command line of this process until it is done or interrupted, and returns the exit code. app is nil for the
+// built-in command.
+func Main(app *App, args ...string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	return Run(ctx, System(app), args...)
+}
+
+// Run runs one command line in the given world and returns the exit code.
+func Run(ctx context.Context, env *Env, args ...string) int {
+	root := New(env)
+	var err error
+	if rest, asked := withoutHelpJSON(args); asked {
+		err = helpJSON(env, root, rest)
+	} else {
+		root.SetArgs(args)
+		err = root.ExecuteContext(ctx)
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		printError(env, err)
+	}
+	return ExitCode(err)
+}
+
+// New builds the command tree.
+func New(env *Env) *cobra.Command {
+	short := "exactly-once stream processing on Kafka"
+	if env.App != nil && env.App.Short != "" {
+		short = env.App.Short
+	}
+	root := &cobra.Command{
+		Use:   env.Name(),
+		Short: short,
+		Example: examples(env,
+			"dev", "a broker on this machine, with a data directory",
+			"config show --origin", "the settings in force, and where each comes from",
+			"help OM301", "what an error code means, and what to do"),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownVerb(cmd, args[0])
+			}
+			return cmd.Help()
+		},
+		PersistentPreRunE: func(*cobra.Command, []string) error { return env.checkFlags() },
+	}
+	root.SetIn(env.Stdin)
+	root.SetOut(env.Stdout)
+	root.SetErr(env.Stderr)
+	root.SuggestionsMinimumDistance = 2
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(cmd) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
+	env.globalFlags(root.PersistentFlags())
+	addVerbs(root, env)
+	root.SetHelpCommand(helpVerb(env))
+	return root
+}
+
+func addVerbs(root *cobra.Command, env *Env) {
+	verbs := builtin
+	if env.App != nil {
+		verbs = append(append([]Verb(nil), verbs...), env.App.Verbs...)
+	}
+	byName := map[string]*cobra.Command{}
+	for _, verb := range verbs {
+		cmd := verb(env)
+		if old := byName[cmd.Name()]; old != nil {
+			root.RemoveCommand(old)
+		}
+		byName[cmd.Name()] = cmd
+		wrapArgs(cmd)
+		root.AddCommand(cmd)
+	}
+}
+
+// wrapArgs makes a wrong argument a usage error.
+func wrapArgs(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usageError(cmd, err)
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		wrapArgs(sub)
+	}
+}
+
+func (e *Env) globalFlags(f *pflag.FlagSet) {
+	e.flags = f
+	f.StringVarP(&e.Format, "output", "o", "", "format of the output: table, text, json or jsonl (default text)")
+	f.BoolVar(&e.NoProgress, "no-progress", false, "no bars and no progress lines")
+	f.BoolVarP(&e.Verbose, "verbose", "v", false, "say more on standard error")
+	f.BoolVarP(&e.Quiet, "quiet", "q", false, "say nothing on standard error but errors")
+	f.DurationVar(&e.Timeout, "timeout", 30*time.Second, "how long to wait for brokers")
+	f.StringVar(&e.configFile, "config", "", "configuration file (default: oncemill.toml here or in a folder above)")
+	for _, s := range settings {
+		s.flag(f)
+	}
+	f.Bool("help-json", false, "print commands and flags as JSON")
+}
+
+func (e *Env) checkFlags() error {
+	switch e.Format {
+	case "":
+		e.Format = "text"
+	case "table", "text", "json", "jsonl":
+	default:
+		return usageErrorf("-o %s: the formats are table, text, json and jsonl", e.Format)
+	}
+	if e.Timeout <= 0 {
+		return usageErrorf("--timeout %s: it must be positive", e.Timeout)
+	}
+	return nil
+}
+
+func unknownVerb(cmd *cobra.Command, name string) error {
+	text := fmt.Sprintf("there is no verb %q", name)
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		text += "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usageError(cmd, errors.New(text))
+}
+
+// examples makes the Example of a command from pairs of arguments and explanations.
+func examples(env *Env, pairs ...string) string {
+	var b strings.Builder
+	width := 0
+	for i := 0; i < len(pairs); i += 2 {
+		width = max(width, len(pairs[i]))
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		fmt.Fprintf(&b, "  %s %-*s   # %s\n", env.Name(), width, pairs[i], pairs[i+1])
+	}
+	return strings.TrimRight(b.String(), "\n")
+}

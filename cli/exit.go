@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/oncemill/oncemill/internal/problem"
+)
+
+// Exit codes.
+const (
+	ExitOK          = 0
+	ExitFailed      = 1
+	ExitUsage       = 2
+	ExitFinding     = 3 // a check, verify or demo found something
+	ExitRefused     = 4 // refused for safety; nothing was touched
+	ExitInterrupted = 130
+)
+
+// Exit is an error that decides the exit code.
+type Exit struct {
+	Code int
+	Err  error
+}
+
+// Error implements error.
+func (e *Exit) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error underneath.
+func (e *Exit) Unwrap() error { return e.Err }
+
+// Finding is an error with exit code 3: what was asked was done, and it found something.
+func Finding(format string, args ...any) error {
+	return &Exit{ExitFinding, fmt.Errorf(format, args...)}
+}
+
+// Refused is an error with exit code 4: it would not be safe.
+func Refused(format string, args ...any) error {
+	return &Exit{ExitRefused, fmt.Errorf(format, args...)}
+}
+
+// usage is an error of whoever typed; cmd, if any, is whose help to read.
+type usage struct {
+	cmd *cobra.Command
+	err error
+}
+
+func (u *usage) Error() string { return u.err.Error() }
+func (u *usage) Unwrap() error { return u.err }
+
+func usageError(cmd *cobra.Command, err error) error { return &Exit{ExitUsage, &usage{cmd, err}} }
+
+func usageErrorf(format string, args ...any) error {
+	return usageError(nil, fmt.Errorf(format, args...))
+}
+
+// ExitCode maps the error of a verb to the exit code of the process. It is the only place that does.
+func ExitCode(err error) int {
+	var exit *Exit
+	switch {
+	case err == nil:
+		return ExitOK
+	case errors.As(err, &exit):
+		return exit.Code
+	case errors.Is(err, context.Canceled):
+		return ExitInterrupted
+	}
+	return exitOfProblem(problem.CodeOf(err))
+}
+
+func exitOfProblem(code problem.Code) int {
+	switch code {
+	case problem.ConfigInvalid:
+		return ExitUsage
+	// Starting would risk what is there: state, positions, someone else's files.
+	case problem.FingerprintChanged, problem.PartitionsChanged, problem.TopicRecreated, problem.TopicMisconfigured,
+		problem.ReplayRefused,
+		problem.DirectoryInUse, problem.DirectoryForeign, problem.DirectoryOtherApp, problem.DirectoryNewer,
+		problem.StateBehind, problem.OffsetMissing, problem.OffsetAhead, problem.InputTruncated:
+		return ExitRefused
+	}
+	if strings.HasPrefix(string(code), "OM6") {
+		return ExitFinding
+	}
+	return ExitFailed
+}
+
+// printError writes an error for a person, each part on its line.
+func printError(env *Env, err error) {
+	p := painter(env, env.Stderr)
+	var coded *problem.Error
+	if !errors.As(err, &coded) {
+		fmt.Fprintf(env.Stderr, "%s  %s\n", p.red("error"), indent(err.Error(), 7))
+		var u *usage
+		if errors.As(err, &u) {
+			name := env.Name()
+			if u.cmd != nil {
+				name = u.cmd.CommandPath()
+			}
+			fmt.Fprintf(env.Stderr, "%s   %s --help\n", p.bold("help"), name)
+		}
+		return
+	}
+	registered := problem.Lookup(coded.Code)
+	line := func(label, text string) {
+		if text != "" {
+			fmt.Fprintf(env.Stderr, "%s  %s\n", p.bold(fmt.Sprintf("%-7s", label)), indent(text, 9))
+		}
+	}
+	fmt.Fprintf(env.Stderr, "%s  %s %s\n", p.red(fmt.Sprintf("%-7s", "error")), coded.Code, registered.Title)
+	line("place", coded.Place)
+	line("problem", coded.Problem)
+	if coded.Cause != nil {
+		line("cause", coded.Cause.Error())
+	}
+	cure := coded.Cure
+	if cure == "" {
+		cure = registered.Cure
+	}
+	line("cure", cure)
+	line("help", fmt.Sprintf("%s help %s", env.Name(), coded.Code))
+}
+
+// indent aligns the further lines of a text with its first.
+func indent(text string, columns int) string {
+	return strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n"+strings.Repeat(" ", columns))
+}

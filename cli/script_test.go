@@ -1,0 +1,118 @@
+package cli_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/oncemill/oncemill/cli"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"oncemill": func() { os.Exit(cli.Main(nil, os.Args[1:]...)) },
+	})
+}
+
+// The verbs, as a person types them: testdata/script. Beside testscript's own commands there are
+//
+//	exits CODE ARGS...     run oncemill and check its exit code; stdout and stderr then check its output
+//	listen VAR             take a port and keep it; its number is in $VAR
+//	dev SIGNAL ARGS...     run "oncemill dev", connect to the address it prints, send it the signal, and note its exit
+//	                       code: "dev KILL -1" would be killed, "dev INT 0" ends cleanly
+//	lines N FILE           the file has that many lines, each a JSON envelope
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("XDG_CONFIG_HOME", "")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "listen": listen, "dev": dev, "lines": lines,
+		},
+	})
+}
+
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec("oncemill", args[1:]...)
+	got := 0
+	if exit, ok := err.(*exec.ExitError); ok {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func listen(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { _ = l.Close() })
+	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+}
+
+var signals = map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}
+
+func dev(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	path, err := exec.LookPath("oncemill")
+	ts.Check(err)
+	cmd := exec.Command(path, append([]string{"dev"}, args[2:]...)...)
+	cmd.Dir = ts.Getenv("WORK")
+	cmd.Env = append(os.Environ(), "HOME="+cmd.Dir)
+	talk := &strings.Builder{}
+	cmd.Stderr = talk
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		_ = cmd.Wait()
+		ts.Fatalf("no address: %v\n%s", err, talk)
+	}
+	conn, err := net.Dial("tcp", strings.TrimSpace(line))
+	ts.Check(err)
+	ts.Check(conn.Close())
+	ts.Check(cmd.Process.Signal(signals[args[0]]))
+	_ = cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != want {
+		ts.Fatalf("exit code %d, want %d\n%s", got, want, talk)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("talk"), []byte(talk.String()), 0o644))
+}
+
+func lines(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	for _, line := range strings.Split(strings.TrimSpace(ts.ReadFile(args[1])), "\n") {
+		var e struct {
+			Kind    string          `json:"kind"`
+			Version int             `json:"version"`
+			Data    json.RawMessage `json:"data"`
+		}
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.Kind == "" || e.Version == 0 || len(e.Data) == 0 {
+			ts.Fatalf("%s: not an envelope (%v)", line, err)
+		}
+		got++
+	}
+	if got != want {
+		ts.Fatalf("%d lines, want %d", got, want)
+	}
+}
+

@@ -75,8 +75,8 @@ type machine struct {
 	db      *statestore.DB
 	now     time.Time
 	gate    chan struct{} // a value lets the writer pass one hook
-	parked  bool          // the writer is at a hook
-	open    bool          // hooks do not stop
+	parked  atomic.Bool   // the writer is at a hook
+	open    atomic.Bool   // hooks do not stop
 	timer   chan time.Time
 	tasks   [machineTasks]*statestore.Task
 	logs    [machineTasks][]transaction
@@ -92,12 +92,12 @@ type ackedTicket struct {
 }
 
 func (m *machine) hook() {
-	if m.open {
+	if m.open.Load() {
 		return
 	}
-	m.parked = true
+	m.parked.Store(true)
 	<-m.gate
-	m.parked = false
+	m.parked.Store(false)
 }
 
 func (m *machine) fatalf(format string, args ...any) {
@@ -116,7 +116,8 @@ func (m *machine) start() {
 		m.engine = &faultyEngine{Engine: memory.Open(m.disk)}
 	}
 	m.gate, m.timer = make(chan struct{}), make(chan time.Time)
-	m.parked, m.open = false, false
+	m.parked.Store(false)
+	m.open.Store(false)
 	db, err := statestore.Open(statestore.Config{
 		Engine: m.engine, MemoryBudget: 4 << 20,
 		Now:   func() time.Time { return m.now },
@@ -133,7 +134,7 @@ func (m *machine) start() {
 // advance lets the writer go on to its next hook, and reports whether it did anything.
 func (m *machine) advance() bool {
 	synctest.Wait()
-	if !m.parked {
+	if !m.parked.Load() {
 		select { // a failed checkpoint waits for its next try
 		case m.timer <- m.now:
 		default:
@@ -385,7 +386,7 @@ func (m *machine) crash() {
 }
 
 func (m *machine) stop() {
-	m.open = true
+	m.open.Store(true)
 	for i, task := range m.tasks {
 		if task != nil {
 			task.Release()
@@ -401,7 +402,7 @@ func (m *machine) stop() {
 	}()
 	for range 10 {
 		synctest.Wait()
-		if m.parked {
+		if m.parked.Load() {
 			m.gate <- struct{}{}
 		}
 	}
@@ -444,7 +445,7 @@ func (m *machine) step() {
 			m.acquire(i)
 		}
 	case x < 81:
-		if m.parked {
+		if m.parked.Load() {
 			m.reached["drop during a checkpoint"]++
 		}
 		m.drop(i)

@@ -206,6 +206,9 @@ func (c *Context[KO, VO]) done(phase host.Phase, previous *host.Node, err error)
 	if err != nil {
 		var f *host.Failure
 		if !errors.As(err, &f) {
+			if problem.CodeOf(err) == "" {
+				err = problem.Wrap(problem.HandlerFailed, fmt.Sprintf("node %q", c.node.Name), err)
+			}
 			f = &host.Failure{Phase: phase, Node: c.node.Name, Err: err}
 		}
 		err = c.host.Fail(f)

@@ -46,11 +46,13 @@ type paymentOptions struct {
 	noDedup bool
 	failure processor.Policy
 	decode  processor.Policy
+	produce processor.Policy
 	sink    []topology.SinkOption
 }
 
 func newPayments(o paymentOptions) *payments {
 	p := &payments{topo: topology.New("shop"), orders: statestore.KeyValue("orders", serde.String(), serde.JSON[Order]())}
+	p.topo.Defaults(processor.Policies{Produce: o.produce})
 	cfg := dedup.Config{ID: dedup.Header(idName), Window: window}
 	if o.dedup != nil {
 		cfg = *o.dedup

@@ -38,9 +38,7 @@ func instantiateSource[K, V any](n *graph.Node, keys serde.Serde[K], values serd
 			return h.Fail(&host.Failure{Phase: host.PhaseDecode, Node: n.Name,
 				Err: problem.Wrap(problem.DecodeFailed, fmt.Sprintf("%s of %s", part, raw.Position), err)})
 		}
-		in.Sources[n.Index] = func(raw *record.Raw) error {
-			previous := h.Enter(&n.Node)
-			defer h.Leave(previous)
+		receive := func(raw *record.Raw) error {
 			key, err := keys.Decode(raw.Key)
 			if err != nil {
 				return fail(raw, "key", err)
@@ -56,6 +54,12 @@ func instantiateSource[K, V any](n *graph.Node, keys serde.Serde[K], values serd
 				}
 			}
 			return nil
+		}
+		in.Sources[n.Index] = func(raw *record.Raw) error {
+			previous := h.Enter(&n.Node)
+			err := receive(raw)
+			h.Leave(previous) // not deferred: after a panic the task asks which node was the deepest
+			return err
 		}
 		return nil
 	}

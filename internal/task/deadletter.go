@@ -3,6 +3,7 @@ package task
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/oncemill/oncemill/dedup"
@@ -49,8 +50,27 @@ func (t *Task) deadLetter(f *host.Failure, d *dedup.Decision) error {
 	o.ID = t.cause().OutputID(t.cfg.Plan.DeadLetters, d.Replay)
 	extra := t.errorHeaders(f, d.Replay, o.ID)
 	o.Headers = append(append(t.memory.newHeaders(len(own)+len(extra)), own...), extra...)
+	if err := t.fit(&o); err != nil {
+		return err
+	}
 	t.Stats.DeadLetters++
 	t.output(o)
+	return nil
+}
+
+// fit makes sure that the topic takes a dead letter, if need be without the stack. A dead letter that was produced in vain
+// would abort its transaction again and again, so one that is still too large ends the task.
+func (t *Task) fit(o *host.Output) error {
+	limit := t.cfg.Topics.MaxBytes(o.Topic)
+	if sizeOf(o) <= limit {
+		return nil
+	}
+	o.Headers = slices.DeleteFunc(o.Headers, func(h record.Header) bool { return h.Key == HeaderErrorStacktrace })
+	if size := sizeOf(o); size > limit {
+		return problem.New(problem.OutputTooLarge, fmt.Sprintf("topic %q", o.Topic),
+			"the dead letter of %s has about %d bytes, allowed are %d", t.current.place(), size, limit).
+			WithCure("raise max.message.bytes of the topic and Config.MaxRecordBytes above those of the source topics")
+	}
 	return nil
 }
 

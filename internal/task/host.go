@@ -104,13 +104,18 @@ func (t *Task) Keep(b []byte) { t.memory.keep(b) }
 // recordOverhead is more than the framing of one record in a batch.
 const recordOverhead = 128
 
+// sizeOf is about the size of an output in a batch, rather more than less.
+func sizeOf(o *host.Output) int {
+	size := len(o.Key) + len(o.Value) + recordOverhead
+	for i := range o.Headers {
+		size += len(o.Headers[i].Key) + len(o.Headers[i].Value) + 8
+	}
+	return size
+}
+
 // Emit implements host.Host.
 func (t *Task) Emit(n *host.Node, o *host.Output) error {
-	size := len(o.Key) + len(o.Value) + recordOverhead
-	for _, h := range o.Headers {
-		size += len(h.Key) + len(h.Value) + 8
-	}
-	if limit := t.cfg.Topics.MaxBytes(o.Topic); size > limit {
+	if size, limit := sizeOf(o), t.cfg.Topics.MaxBytes(o.Topic); size > limit {
 		return problem.New(problem.OutputTooLarge, fmt.Sprintf("topic %q", o.Topic), "an output of about %d bytes, allowed are %d", size, limit)
 	}
 	o.ID = t.cause().OutputID(n.Name, t.current.outputs)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/oncemill/oncemill/dedup"
+	"github.com/oncemill/oncemill/internal/graph"
 	"github.com/oncemill/oncemill/internal/host"
 	"github.com/oncemill/oncemill/record"
 )
@@ -41,11 +42,20 @@ func (m *message) identify(d *dedup.Decision) {
 // reset makes the message as if its run had not begun, for the next attempt.
 func (m *message) reset() { m.outputs, m.ids, m.hasCause, m.causeRef = 0, 0, false, nil }
 
-func (m *message) phase() host.Phase {
-	if m.timer != nil {
+// phase is where user code is: a serde runs in its source or sink.
+func (t *Task) phase() host.Phase {
+	switch {
+	case t.current.timer != nil:
 		return host.PhaseTimer
+	case t.node == nil:
+		return host.PhaseProcess
+	case t.cfg.Plan.Nodes[t.node.Index].Kind == graph.KindSource:
+		return host.PhaseDecode
+	case t.cfg.Plan.Nodes[t.node.Index].Kind == graph.KindSink:
+		return host.PhaseEncode
+	default:
+		return host.PhaseProcess
 	}
-	return host.PhaseProcess
 }
 
 // place names the message in errors.

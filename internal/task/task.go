@@ -375,7 +375,7 @@ func (t *Task) call(fn func() error) (failure *host.Failure) {
 			if t.node != nil {
 				name = t.node.Name
 			}
-			failure = &host.Failure{Phase: t.current.phase(), Node: name, Stack: debug.Stack(),
+			failure = &host.Failure{Phase: t.phase(), Node: name, Stack: debug.Stack(),
 				Err: problem.New(problem.HandlerPanicked, fmt.Sprintf("node %q at %s", name, t.current.place()), "panic: %v", r)}
 		}
 		t.node = nil
@@ -385,7 +385,7 @@ func (t *Task) call(fn func() error) (failure *host.Failure) {
 		return t.failed
 	}
 	if err != nil && !errors.As(err, &failure) {
-		failure = &host.Failure{Phase: t.current.phase(), Err: err}
+		failure = &host.Failure{Phase: t.phase(), Err: err}
 	}
 	return failure
 }
@@ -566,16 +566,13 @@ type refusedRecord struct {
 }
 
 // Refuse remembers that the broker refused an output of a record, so that the record meets its produce policy when it is
-// processed again after the abort. A timer's output has no record: then Refuse returns false, and the error is fatal.
+// processed again after the abort. A timer's output has no record, and a refused dead letter has no other policy to meet: then
+// Refuse returns false, and the error is fatal.
 func (t *Task) Refuse(o *host.Output, err error) bool {
-	if o.CauseTopic == "" {
+	if o.CauseTopic == "" || o.Node < 0 {
 		return false
 	}
-	name := t.cfg.Plan.App
-	if o.Node >= 0 {
-		name = t.cfg.Plan.Nodes[o.Node].Name
-	}
-	t.RefuseRecord(o.CauseTopic, o.CauseOffset, &host.Failure{Phase: host.PhaseProduce, Node: name,
+	t.RefuseRecord(o.CauseTopic, o.CauseOffset, &host.Failure{Phase: host.PhaseProduce, Node: t.cfg.Plan.Nodes[o.Node].Name,
 		Err: problem.Wrap(problem.ProduceFailed, fmt.Sprintf("topic %q", o.Topic), err)})
 	return true
 }

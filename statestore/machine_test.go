@@ -73,7 +73,7 @@ type machine struct {
 	disk    *memory.Disk // of the other engine
 	engine  *faultyEngine
 	db      *statestore.DB
-	now     time.Time
+	seconds atomic.Int64  // the clock
 	gate    chan struct{} // a value lets the writer pass one hook
 	parked  atomic.Bool   // the writer is at a hook
 	open    atomic.Bool   // hooks do not stop
@@ -105,6 +105,8 @@ func (m *machine) fatalf(format string, args ...any) {
 	m.t.Fatalf("seed %d: %s", m.seed, fmt.Sprintf(format, args...))
 }
 
+func (m *machine) now() time.Time { return time.Unix(1_700_000_000+m.seconds.Load(), 0) }
+
 func (m *machine) start() {
 	if m.fs != nil {
 		e, err := pebble.Open(pebble.Config{Dir: "/store", FS: m.fs, CacheBytes: 1 << 20, L0Threshold: 2})
@@ -120,7 +122,7 @@ func (m *machine) start() {
 	m.open.Store(false)
 	db, err := statestore.Open(statestore.Config{
 		Engine: m.engine, MemoryBudget: 4 << 20,
-		Now:   func() time.Time { return m.now },
+		Now:   m.now,
 		After: func(time.Duration) <-chan time.Time { return m.timer },
 		Hooks: statestore.Hooks{BeforeIngest: m.hook, AfterIngest: m.hook, BeforeExcise: m.hook},
 	})
@@ -135,12 +137,12 @@ func (m *machine) start() {
 func (m *machine) advance() bool {
 	synctest.Wait()
 	if !m.parked.Load() {
+		m.seconds.Add(10)
 		select { // a failed checkpoint waits for its next try
-		case m.timer <- m.now:
+		case m.timer <- m.now():
 		default:
 			return false
 		}
-		m.now = m.now.Add(10 * time.Second)
 		synctest.Wait()
 		return true
 	}
@@ -182,7 +184,7 @@ func (m *machine) settleTickets() {
 }
 
 func (m *machine) position(task int) statestore.Position {
-	p := statestore.Position{Checkpoint: statestore.Checkpoint{N: uint64(len(m.logs[task]))}, WrittenAt: m.now}
+	p := statestore.Position{Checkpoint: statestore.Checkpoint{N: uint64(len(m.logs[task]))}, WrittenAt: m.now()}
 	if n := len(m.logs[task]); n > 0 && m.logs[task][n-1].horizon > 0 {
 		p.Horizons = []statestore.Horizon{{Store: markers.ID(), Bucket: m.logs[task][n-1].horizon}}
 	}
@@ -513,7 +515,7 @@ func (m *machine) checkStore(v *statestore.View, want map[string]string) {
 
 func runMachine(t *testing.T, seed uint64, onPebble bool, reached map[string]int) {
 	synctest.Test(t, func(t *testing.T) {
-		m := &machine{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 77)), now: time.Unix(1_700_000_000, 0), reached: reached}
+		m := &machine{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 77)), reached: reached}
 		if onPebble {
 			m.fs = vfs.NewCrashableMem()
 		} else {

@@ -1,0 +1,227 @@
+package oncemill
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/internal/step"
+	"github.com/oncemill/oncemill/statestore"
+)
+
+// read applies the changelogs up to their ends.
+func (j *restoreJob) read(ctx context.Context) error {
+	add := map[string]map[int32]kgo.Offset{}
+	byTopic := map[string]*restoreLog{}
+	for _, l := range j.logs {
+		if l.next < l.end {
+			add[l.store.Changelog] = map[int32]kgo.Offset{j.id.Partition: kgo.NewOffset().At(l.next)}
+			byTopic[l.store.Changelog] = l
+		}
+	}
+	if len(add) == 0 {
+		return nil
+	}
+	j.client.AddConsumePartitions(add)
+	progress := time.Now()
+	for len(byTopic) > 0 {
+		pollCtx, cancel := context.WithTimeout(ctx, restorePoll)
+		fetches := j.client.PollRecords(pollCtx, pollRecords)
+		cancel()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := j.restoreErrors(fetches); err != nil {
+			return err
+		}
+		if fetches.NumRecords() == 0 {
+			if err := j.skipEmptyTail(ctx, byTopic, progress); err != nil {
+				return err
+			}
+			continue
+		}
+		progress = time.Now()
+		if err := j.applyFetched(ctx, fetches, byTopic); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restorePoll bounds a poll, so that an empty tail is noticed.
+const restorePoll = time.Second
+
+func (j *restoreJob) restoreErrors(fetches kgo.Fetches) error {
+	for _, e := range fetches.Errors() {
+		if errors.Is(e.Err, context.DeadlineExceeded) {
+			continue
+		}
+		if permanent(e.Err) {
+			return problem.Wrap(problem.RestoreFailed, fmt.Sprintf("%s/%d", e.Topic, e.Partition), e.Err)
+		}
+		j.w.log.Warn("reading a changelog failed; trying again", "topic", e.Topic, "partition", e.Partition, "err", e.Err)
+	}
+	return nil
+}
+
+func (j *restoreJob) applyFetched(ctx context.Context, fetches kgo.Fetches, byTopic map[string]*restoreLog) error {
+	if err := j.w.at(step.RestoreChunk); err != nil {
+		return err
+	}
+	before := j.records
+	for it := fetches.RecordIter(); !it.Done(); {
+		r := it.Next()
+		l := byTopic[r.Topic]
+		if l == nil || r.Offset < l.next {
+			continue
+		}
+		if r.Offset < l.end && !r.Attrs.IsControl() {
+			if err := j.apply(ctx, l, r); err != nil {
+				return err
+			}
+			j.records++
+		}
+		l.next, l.epoch = min(r.Offset+1, l.end), r.LeaderEpoch
+		if l.next >= l.end {
+			delete(byTopic, r.Topic)
+		}
+	}
+	remaining := int64(0)
+	for _, l := range j.logs {
+		remaining += l.end - l.next
+	}
+	j.w.restoreProgress(j, j.records-before, remaining)
+	return nil
+}
+
+func (j *restoreJob) apply(ctx context.Context, l *restoreLog, r *kgo.Record) error {
+	switch l.store.Kind {
+	case statestore.KindTask:
+		c, err := statestore.DecodeCheckpoint(r.Value)
+		if err != nil {
+			return err
+		}
+		if c.N > j.latest.N {
+			j.latest = c
+		}
+	case statestore.KindMarkers:
+		if len(r.Key) >= 8 {
+			bucket := binary.BigEndian.Uint64(r.Key)
+			if _, seen := l.buckets[bucket]; !seen {
+				l.buckets[bucket] = r.Offset
+			}
+		}
+	}
+	for {
+		err := j.state.ApplyRestored(l.store.Declaration, r.Key, r.Value, r.Value == nil)
+		if !errors.Is(err, statestore.ErrBudget) {
+			return err
+		}
+		if err := j.writeChunk(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// writeChunk writes what was restored so far, with its changelog positions, in one ingest: a restart goes on from there. The
+// counter stays that of the last complete state, so that a half restored task is behind and is never served.
+func (j *restoreJob) writeChunk(ctx context.Context) error {
+	at := j.position()
+	at.Checkpoint = j.at.Checkpoint
+	j.state.SetPosition(at)
+	ticket := j.w.app.db.Checkpoint(j.state)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-ticket.Done():
+	}
+	if err := ticket.Err(); err != nil {
+		return err
+	}
+	return j.state.Tick()
+}
+
+// position is the state's position as read so far.
+func (j *restoreJob) position() statestore.Position {
+	at := statestore.Position{Checkpoint: j.latest, WrittenAt: time.Now()}
+	for _, l := range j.logs {
+		at.Logs = append(at.Logs, statestore.LogPosition{Topic: l.store.Changelog, TopicID: j.w.app.topics.info(l.store.Changelog).id, Next: l.next, LeaderEpoch: l.epoch})
+		at.Buckets = append(at.Buckets, j.buckets(l)...)
+	}
+	return at
+}
+
+// buckets joins the marker buckets that were known with those that were read.
+func (j *restoreJob) buckets(l *restoreLog) []statestore.BucketStart {
+	if l.store.Kind != statestore.KindMarkers {
+		return nil
+	}
+	id, horizon := l.store.ID(), uint64(0)
+	for _, h := range j.latest.Horizons {
+		if h.Store == id {
+			horizon = h.Bucket
+		}
+	}
+	var out []statestore.BucketStart
+	known := map[uint64]bool{}
+	for _, b := range j.at.Buckets {
+		if b.Store == id && b.Bucket >= horizon {
+			out = append(out, b)
+			known[b.Bucket] = true
+		}
+	}
+	for bucket, offset := range l.buckets {
+		if !known[bucket] && bucket >= horizon {
+			out = append(out, statestore.BucketStart{Store: id, Bucket: bucket, Offset: offset})
+		}
+	}
+	return out
+}
+
+// emptyTail is how long a changelog may stay silent below its end although it is stable.
+const emptyTail = 2 * time.Second
+
+// skipEmptyTail ends the reading of changelogs whose last batches compaction has emptied: nothing will come, and the last
+// stable offset says that nothing is open.
+func (j *restoreJob) skipEmptyTail(ctx context.Context, byTopic map[string]*restoreLog, progress time.Time) error {
+	if time.Since(progress) < emptyTail {
+		return nil
+	}
+	var topics []string
+	for topic := range byTopic {
+		topics = append(topics, topic)
+	}
+	stable, err := listOffsets(ctx, j.client, topics, j.id.Partition, atEnd, readCommitted)
+	if err != nil {
+		return err
+	}
+	for topic, l := range byTopic {
+		if stable[topic] >= l.end {
+			l.next = l.end
+			delete(byTopic, topic)
+		}
+	}
+	return nil
+}
+
+// compare is the last word on a restore: behind means that the changelog lacks what the offsets say was committed.
+func (j *restoreJob) compare() error {
+	j.at = j.position()
+	switch {
+	case j.ours && j.at.N < j.meta.N:
+		return problem.New(problem.StateBehind, j.id.String(), "restored to transaction %d, committed is %d", j.at.N, j.meta.N)
+	case j.ours && j.at.N > j.meta.N:
+		return problem.New(problem.InvariantBroken, j.id.String(), "restored to transaction %d, committed is %d", j.at.N, j.meta.N)
+	}
+	if j.at.N > 0 {
+		j.state.SetPosition(j.at)
+	} else {
+		j.at.StreamTime = statestore.MinStreamTime
+	}
+	return nil
+}

@@ -358,6 +358,9 @@ func (t *Task) attempt(s *source, d dedup.Decision, attempts int) error {
 		return t.settle(s, d, failure, attempts)
 	}
 	if err := t.conclude(s, &d, dedup.Applied); err != nil {
+		if problem.CodeOf(err) == problem.OutputTooLarge { // for its marker, which records outputs: as good as for their topic
+			return t.settle(s, d, &host.Failure{Phase: host.PhaseEncode, Node: s.node.Name, Err: err}, attempts)
+		}
 		return err
 	}
 	t.now.streamTime = max(t.now.streamTime, t.current.timestamp)

@@ -1,0 +1,88 @@
+package streamtest
+
+import (
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/oncemill/oncemill/statestore"
+	"github.com/oncemill/oncemill/statestore/pebble"
+)
+
+// crashDisk is the disk of one process: the production engine on a file system in memory that knows what was synced.
+type crashDisk struct {
+	mem *vfs.MemFS
+	// writes, when set, is the error of every operation that writes.
+	writes atomic.Pointer[error]
+}
+
+// engineDir is where the engine lies on a crashDisk.
+const engineDir = "/state"
+
+func newCrashDisk() *crashDisk { return &crashDisk{mem: vfs.NewCrashableMem()} }
+
+// MaybeError implements errorfs.Injector.
+func (d *crashDisk) MaybeError(op errorfs.Op) error {
+	if err := d.writes.Load(); err != nil && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+		return *err
+	}
+	return nil
+}
+
+// String implements errorfs.Injector.
+func (d *crashDisk) String() string { return "crash disk" }
+
+// open opens the engine. fatal is called when the engine wants the process to end.
+func (d *crashDisk) open(cacheBytes int64, fatal func(string)) (statestore.Engine, error) {
+	return pebble.Open(pebble.Config{Dir: engineDir, FS: errorfs.Wrap(d.mem, d), CacheBytes: cacheBytes, Fatal: func(message string) {
+		fatal(message)
+		runtime.Goexit() // as the end of the process would
+	}})
+}
+
+// crashed is the disk after a crash that lost the given percentage of what was not synced.
+func (d *crashDisk) crashed(lost int, rng *rand.Rand) *crashDisk {
+	return &crashDisk{mem: d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100 - lost, RNG: rng})}
+}
+
+// damage flips a byte in the middle of every table, and returns the number of tables.
+func (d *crashDisk) damage() (int, error) {
+	dir := d.mem.PathJoin(engineDir, "tables")
+	names, err := d.mem.List(dir)
+	if err != nil {
+		return 0, err
+	}
+	tables := 0
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".sst") {
+			continue
+		}
+		if err := d.flip(d.mem.PathJoin(dir, name)); err != nil {
+			return tables, err
+		}
+		tables++
+	}
+	return tables, nil
+}
+
+// flip inverts the bits of a byte in the first data block of a table.
+func (d *crashDisk) flip(path string) error {
+	f, err := d.mem.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	var b [1]byte
+	const at = 20 // within the first block of any table that has a record
+	if _, err := f.ReadAt(b[:], at); err != nil {
+		return err
+	}
+	b[0] ^= 0xff
+	if _, err := f.WriteAt(b[:], at); err != nil {
+		return err
+	}
+	return f.Close()
+}

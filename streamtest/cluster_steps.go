@@ -1,0 +1,129 @@
+package streamtest
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/oncemill/oncemill/internal/step"
+)
+
+// StepHook is something that happens when a process is about to take a step of the commit path. The names of the steps are
+// listed in docs/DESIGN.md.
+type StepHook struct {
+	p       *Process
+	step    step.Step
+	left    int // occurrences to let pass, and this one; guarded by Process.mu
+	reached chan struct{}
+	thaw    chan struct{}
+	once    sync.Once
+	act     func(run *incarnation) error
+}
+
+// hook registers what happens before the n-th time that the process takes the step, counted from now over restarts.
+func (p *Process) hook(name string, n int, act func(h *StepHook, run *incarnation) error) *StepHook {
+	p.c.t.Helper()
+	s := step.Step(name)
+	if !slices.Contains(step.All(), s) {
+		p.c.t.Fatalf("streamtest: there is no step %q; there are %v", name, step.All())
+	}
+	h := &StepHook{p: p, step: s, left: max(n, 1), reached: make(chan struct{}), thaw: make(chan struct{})}
+	h.act = func(run *incarnation) error { return act(h, run) }
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.hooks = append(p.mu.hooks, h)
+	return h
+}
+
+// CrashAt kills the process immediately before it takes the step for the n-th time from now on. lost is the percentage of
+// unsynced data that its disk loses.
+func (p *Process) CrashAt(name string, n, lost int) *StepHook {
+	p.c.t.Helper()
+	return p.hook(name, n, func(_ *StepHook, run *incarnation) error {
+		p.c.trace.fault("%s crashes before %s, %d %% of the unsynced data lost", p.name, name, lost)
+		p.die(run, lost)
+		return errDead
+	})
+}
+
+// FreezeAt stops the goroutine that is about to take the step for the n-th time from now on, until Thaw.
+func (p *Process) FreezeAt(name string, n int) *StepHook {
+	p.c.t.Helper()
+	return p.hook(name, n, func(h *StepHook, run *incarnation) error {
+		p.c.trace.fault("%s freezes before %s", p.name, name)
+		select {
+		case <-h.thaw:
+			p.c.trace.fault("%s goes on with %s", p.name, name)
+			return nil
+		case <-run.killed:
+			return errDead
+		}
+	})
+}
+
+// CallAt calls fn, on the goroutine that is about to take the step for the n-th time from now on. fn must not wait for
+// that goroutine.
+func (p *Process) CallAt(name string, n int, fn func()) *StepHook {
+	p.c.t.Helper()
+	return p.hook(name, n, func(*StepHook, *incarnation) error {
+		fn()
+		return nil
+	})
+}
+
+// Await waits until the step was reached, and fails the test if it is not.
+func (h *StepHook) Await() {
+	h.p.c.t.Helper()
+	h.p.c.await("process "+h.p.name+" to reach "+string(h.step), h.Reached)
+}
+
+// Reached reports that the step was reached.
+func (h *StepHook) Reached() bool {
+	select {
+	case <-h.reached:
+		return true
+	default:
+		return false
+	}
+}
+
+// Thaw lets a frozen goroutine go on.
+func (h *StepHook) Thaw() { h.once.Do(func() { close(h.thaw) }) }
+
+// Steps counts how often the process was about to take a step, over restarts.
+func (p *Process) Steps(name string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.steps[step.Step(name)]
+}
+
+// at is the observer of the process.
+func (p *Process) at(run *incarnation, worker int, s step.Step) error {
+	p.mu.Lock()
+	if run.dead {
+		p.mu.Unlock()
+		return errDead
+	}
+	p.mu.steps[s]++
+	var due []*StepHook
+	p.mu.hooks = slices.DeleteFunc(p.mu.hooks, func(h *StepHook) bool {
+		if h.step != s {
+			return false
+		}
+		if h.left--; h.left > 0 {
+			return false
+		}
+		due = append(due, h)
+		return true
+	})
+	p.mu.Unlock()
+	if s != step.Poll && s != step.Process && s != step.ProduceOutputs {
+		p.c.trace.event("%-4s worker %d: %s", p.name, worker, s)
+	}
+	for _, h := range due {
+		close(h.reached)
+		if err := h.act(run); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -68,7 +68,9 @@ func (l *Layered) connection(e *Env) (Connection, error) {
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		bad("tls.cert", "a certificate and its key belong together (cure: set both tls.cert and tls.key)")
 	}
-	c.SASL = SASL{Mechanism: strings.ToUpper(text("sasl.mechanism")), User: text("sasl.user"), Password: Secret(text(passwordKey))}
+	c.SASL = SASL{
+		Mechanism: strings.ToUpper(text("sasl.mechanism")), User: text("sasl.user"), Password: Secret(text(passwordKey)),
+	}
 	if path := file("sasl.password_file"); path != "" && c.SASL.Password == "" {
 		raw, err := os.ReadFile(path)
 		if err != nil {

@@ -49,7 +49,9 @@ func devVerb(env *Env) *cobra.Command {
 }
 
 func (f devFlags) config(env *Env) (embedded.Config, error) {
-	cfg := embedded.Config{Port: f.port, Sync: f.sync, DefaultPartitions: f.partitions, AutoCreateTopics: true, Topics: map[string]int{}}
+	cfg := embedded.Config{
+		Port: f.port, Sync: f.sync, DefaultPartitions: f.partitions, AutoCreateTopics: true, Topics: map[string]int{},
+	}
 	if f.partitions < 1 {
 		return cfg, usageErrorf("--partitions %d: at least 1", f.partitions)
 	}

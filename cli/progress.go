@@ -74,7 +74,8 @@ func (p *Progress) Task(name, unit string, total int64) *Task {
 		if total == 0 {
 			tail = []decor.Decorator{decor.CurrentNoUnit("  %d " + unit), decor.AverageSpeed(0, "  %.0f/s")}
 		}
-		t.bar = p.bars.AddBar(total, mpb.PrependDecorators(decor.Name(name+" ", decor.WCSyncSpaceR)), mpb.AppendDecorators(tail...))
+		t.bar = p.bars.AddBar(total,
+			mpb.PrependDecorators(decor.Name(name+" ", decor.WCSyncSpaceR)), mpb.AppendDecorators(tail...))
 	}
 	return t
 }

@@ -115,4 +115,3 @@ func lines(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("%d lines, want %d", got, want)
 	}
 }
-

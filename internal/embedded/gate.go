@@ -16,8 +16,10 @@ func newGate() *gate { return &gate{opened: make(chan struct{})} }
 
 func (g *gate) open() { g.once.Do(func() { close(g.opened) }) }
 
+type listenFunc = func(network, address string) (net.Listener, error)
+
 // listen wraps a listen function.
-func (g *gate) listen(listen func(network, address string) (net.Listener, error)) func(string, string) (net.Listener, error) {
+func (g *gate) listen(listen listenFunc) listenFunc {
 	return func(network, address string) (net.Listener, error) {
 		l, err := listen(network, address)
 		if err != nil {

@@ -41,7 +41,9 @@ func start(t *testing.T, cfg embedded.Config) *embedded.Broker {
 
 func client(t *testing.T, addrs []string, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	opts = append([]kgo.Opt{kgo.SeedBrokers(addrs...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0), kgo.DisableClientMetrics()}, opts...)
+	opts = append([]kgo.Opt{
+		kgo.SeedBrokers(addrs...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0), kgo.DisableClientMetrics(),
+	}, opts...)
 	c, err := kgo.NewClient(opts...)
 	if err != nil {
 		t.Fatal(err)

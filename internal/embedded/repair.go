@@ -72,7 +72,9 @@ func repair(dir string) (repaired, error) {
 		dir: dir, producers: map[int64]pidEntry{}, owners: map[string]int64{}, windows: map[window]*sequence{},
 		open: map[int64]int16{}, nowMillis: time.Now().UnixMilli(),
 	}
-	for _, step := range []func() error{r.readLogs, r.completeOffsets, r.scan, r.fence, r.endTransactions, r.writeWindows, r.forget} {
+	for _, step := range []func() error{
+		r.readLogs, r.completeOffsets, r.scan, r.fence, r.endTransactions, r.writeWindows, r.forget,
+	} {
 		if err := step(); err != nil {
 			return r.report, err
 		}

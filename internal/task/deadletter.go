@@ -47,7 +47,7 @@ func (t *Task) deadLetter(f *host.Failure, d *dedup.Decision) error {
 	} else {
 		o.Key, o.Value, own = m.raw.Key, m.raw.Value, m.raw.Headers
 	}
-	o.ID = t.cause().OutputID(t.cfg.Plan.DeadLetters, d.Replay)
+	o.ID = t.letterCause().OutputID(t.cfg.Plan.DeadLetters, d.Replay)
 	extra := t.errorHeaders(f, d.Replay, o.ID)
 	o.Headers = append(append(t.memory.newHeaders(len(own)+len(extra)), own...), extra...)
 	if err := t.fit(&o); err != nil {
@@ -56,6 +56,16 @@ func (t *Task) deadLetter(f *host.Failure, d *dedup.Decision) error {
 	t.Stats.DeadLetters++
 	t.output(o)
 	return nil
+}
+
+// letterCause is what the id of a dead letter is made from: the position of the record. Two copies of one message can both
+// become dead letters (a conflict, a duplicate by policy), and each is one of its own.
+func (t *Task) letterCause() dedup.Cause {
+	m := &t.current
+	if m.timer != nil {
+		return *t.cause()
+	}
+	return dedup.CauseOfPosition(t.cfg.Plan.App, m.source.node.Name, m.raw.TopicID, m.raw.Partition, m.raw.Offset)
 }
 
 // fit makes sure that the topic takes a dead letter, if need be without the stack. A dead letter that was produced in vain

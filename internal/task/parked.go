@@ -152,7 +152,7 @@ func (p *parked) run(number uint64) (next uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := t.attempt(s, d, rec.attempts); err != nil || !queued || t.Stats.Parked > before {
+	if err := t.act(s, d, rec.attempts); err != nil || !queued || t.Stats.Parked > before {
 		return 0, err
 	}
 	return p.head(rec.source, rec.raw.Key)

@@ -304,14 +304,26 @@ func (t *Task) Step(input int, raw *record.Raw, now time.Time) error {
 // admit runs a record that the position check let through.
 func (t *Task) admit(s *source, raw *record.Raw) error {
 	t.begin(s, raw)
-	d, err := t.check(s, raw, s.origin)
+	refused := t.boundTimestamp(s, raw) // before the verdict: a timestamp from the far future must not vouch for an id from there
+	d, err := t.check(s, t.current.raw, s.origin)
 	if err != nil {
 		return err
 	}
 	t.setMark()
-	if refused := t.boundTimestamp(s, raw); refused != nil && d.Action == dedup.Run {
+	if refused != nil && d.Action == dedup.Run {
+		t.current.raw = raw // a dead letter is unchanged
 		return t.settle(s, d, refused, 0)
 	}
+	if d.Action == dedup.Run && t.parked != nil {
+		if waits, err := t.parked.waitBehind(s, d, raw); waits || err != nil {
+			return err
+		}
+	}
+	return t.act(s, d, 0)
+}
+
+// act does what the verdict says. attempts counts the failed runs before.
+func (t *Task) act(s *source, d dedup.Decision, attempts int) error {
 	switch d.Action {
 	case dedup.Drop:
 		return nil
@@ -320,14 +332,9 @@ func (t *Task) admit(s *source, raw *record.Raw) error {
 	case dedup.Quarantine:
 		return t.quarantine(s, d)
 	case dedup.Halt:
-		return fmt.Errorf("%s: %w", raw.Position, d.Reason)
+		return fmt.Errorf("%s: %w", t.current.place(), d.Reason)
 	}
-	if t.parked != nil {
-		if waits, err := t.parked.waitBehind(s, d, raw); waits || err != nil {
-			return err
-		}
-	}
-	return t.attempt(s, d, 0)
+	return t.attempt(s, d, attempts)
 }
 
 // check asks the guard, and names the message.
@@ -518,16 +525,15 @@ func (t *Task) boundTimestamp(s *source, raw *record.Raw) *host.Failure {
 		t.current.timestamp = ms
 		return nil
 	}
-	if t.cfg.Skew.Refuse {
-		t.current.timestamp = ms
-		return &host.Failure{Phase: host.PhaseDecode, Node: s.node.Name, Err: problem.New(problem.TimestampRefused,
-			raw.Position.String(), "timestamp %d ms is outside 0 to %d", raw.Timestamp.UnixMilli(), limit)}
-	}
-	t.Stats.Clamped++
 	t.current.timestamp = ms
 	clamped := *raw
 	clamped.Timestamp = time.UnixMilli(ms)
 	t.current.raw = &clamped
+	if t.cfg.Skew.Refuse {
+		return &host.Failure{Phase: host.PhaseDecode, Node: s.node.Name, Err: problem.New(problem.TimestampRefused,
+			raw.Position.String(), "timestamp %d ms is outside 0 to %d", raw.Timestamp.UnixMilli(), limit)}
+	}
+	t.Stats.Clamped++
 	return nil
 }
 

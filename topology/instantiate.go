@@ -129,6 +129,8 @@ type sinkRunner[K, V any] struct {
 	values    serde.Serde[V]
 	nullKey   serde.Nuller[K]
 	nullValue serde.Nuller[V]
+	// out is the output being made; the host copies it. Here it costs no allocation.
+	out host.Output
 }
 
 func (s *sinkRunner[K, V]) receive(r record.Record[K, V]) error {
@@ -142,7 +144,8 @@ func (s *sinkRunner[K, V]) receive(r record.Record[K, V]) error {
 }
 
 func (s *sinkRunner[K, V]) emit(r record.Record[K, V]) error {
-	out := host.Output{Topic: s.node.Topic, Headers: r.Headers, Timestamp: r.Timestamp, Node: s.node.Index}
+	out := &s.out
+	*out = host.Output{Topic: s.node.Topic, Headers: r.Headers, Timestamp: r.Timestamp, Node: s.node.Index}
 	if s.dynamic != nil {
 		out.Topic = s.dynamic(r)
 	}
@@ -173,7 +176,7 @@ func (s *sinkRunner[K, V]) emit(r record.Record[K, V]) error {
 		return problem.New(problem.UnknownTopic, fmt.Sprintf("topic %q", out.Topic), "the partitioner chose partition %d of %d", out.Partition, n).
 			WithCure("return a number from 0 to %d", n-1)
 	}
-	return s.host.Emit(&s.node.Node, &out)
+	return s.host.Emit(&s.node.Node, out)
 }
 
 // encode appends to the transaction's buffer. The result is never nil, because nil means null; a serde whose null value

@@ -157,23 +157,36 @@ func (f *Fingerprint) Encode() []byte {
 
 // DecodeFingerprint reads the durable form. One of a newer version is refused with problem.DirectoryNewer.
 func DecodeFingerprint(b []byte) (*Fingerprint, error) {
+	if !json.Valid(b) {
+		return nil, problem.New(problem.BadDurableBytes, "fingerprint", "it is not JSON")
+	}
+	f := &Fingerprint{}
+	if err := f.UnmarshalJSON(b); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// UnmarshalJSON checks the version first, also where a fingerprint is a part of a larger file: a newer one is refused with
+// problem.DirectoryNewer, before a field that is not known here can be overlooked.
+func (f *Fingerprint) UnmarshalJSON(b []byte) error {
+	type plain Fingerprint // without this method
 	var version struct {
 		Version int `json:"version"`
 	}
 	if err := json.Unmarshal(b, &version); err != nil {
-		return nil, problem.Wrap(problem.BadDurableBytes, "fingerprint", err)
+		return problem.Wrap(problem.BadDurableBytes, "fingerprint", err)
 	}
 	switch {
 	case version.Version > FingerprintVersion:
-		return nil, problem.New(problem.DirectoryNewer, "fingerprint", "it has version %d, this program reads up to %d", version.Version, FingerprintVersion)
+		return problem.New(problem.DirectoryNewer, "fingerprint", "it has version %d, this program reads up to %d", version.Version, FingerprintVersion)
 	case version.Version < 1:
-		return nil, problem.New(problem.BadDurableBytes, "fingerprint", "it has no version")
+		return problem.New(problem.BadDurableBytes, "fingerprint", "it has no version")
 	}
-	f := &Fingerprint{}
-	if err := json.Unmarshal(b, f); err != nil {
-		return nil, problem.Wrap(problem.BadDurableBytes, "fingerprint", err)
+	if err := json.Unmarshal(b, (*plain)(f)); err != nil {
+		return problem.Wrap(problem.BadDurableBytes, "fingerprint", err)
 	}
-	return f, nil
+	return nil
 }
 
 // Hash is 8 bytes of SHA-256 over the whole fingerprint: two instances with one hash run the same topology over the same

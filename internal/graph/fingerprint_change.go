@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/oncemill/oncemill/internal/problem"
 )
@@ -47,6 +48,21 @@ type Change struct {
 	// Accept is the word that accepts a refused change on purpose, such as "drop-store:totals"; empty when nothing can:
 	// going on would read bytes in a format or from a place that is not theirs.
 	Accept string `json:"accept,omitempty"`
+}
+
+// dropStore begins the word that accepts the removal of a store.
+const dropStore = "drop-store:"
+
+// Dropped names the stores whose removal was accepted. Their entries and their changelogs have to be deleted before the new
+// fingerprint is stored: a store that comes back under the name later counts as new and empty, whatever its formats.
+func Dropped(changes []Change, accepted []string) []string {
+	var stores []string
+	for _, c := range changes {
+		if name, ok := strings.CutPrefix(c.Accept, dropStore); ok && slices.Contains(accepted, c.Accept) {
+			stores = append(stores, name)
+		}
+	}
+	return stores
 }
 
 // Refusal returns nil if a start may go on, else problem.FingerprintChanged with every refused change. accepted holds the

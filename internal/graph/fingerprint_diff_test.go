@@ -1,6 +1,7 @@
 package graph_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -328,5 +329,16 @@ func TestRefusalNamesEveryChangeThatIsNotAccepted(t *testing.T) {
 	}
 	if err := graph.Refusal(changes[2:], []string{""}); err == nil {
 		t.Error("an empty word accepts what nothing can")
+	}
+}
+
+func TestDroppedNamesTheStoresWhoseRemovalWasAccepted(t *testing.T) {
+	old, now := orders(uses(text("totals"), text("names"))), orders()
+	changes := graph.Diff(fingerprint(t, old, nil), fingerprint(t, now, nil))
+	if got := graph.Dropped(changes, []string{"drop-store:names", "drop-store:other"}); !slices.Equal(got, []string{"names"}) {
+		t.Errorf("%q", got)
+	}
+	if got := graph.Dropped(changes, nil); got != nil {
+		t.Errorf("%q", got)
 	}
 }

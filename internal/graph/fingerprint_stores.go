@@ -55,7 +55,7 @@ func (d *diff) storeRemoved(sub *SubFingerprint, was *StoreFingerprint) {
 		if d.now.Sub(sub.Name) == nil && d.renamed(sub) != nil {
 			return // the renaming is refused already
 		}
-		d.refuse("drop-store:"+was.Name, "keep a policy that parks records until those that wait are done",
+		d.refuse(dropStore+was.Name, "keep a policy that parks records until those that wait are done",
 			"sub-topology %q parks no records any more, but some may wait in store %q", sub.Name, was.Name)
 		return
 	}
@@ -66,7 +66,7 @@ func (d *diff) storeRemoved(sub *SubFingerprint, was *StoreFingerprint) {
 	if was.Kind == "markers" {
 		cure = "deduplicate the source again under its old name"
 	}
-	d.refuse("drop-store:"+was.Name, cure, "store %q (%s) of sub-topology %q is gone", was.Name, was.Kind, sub.Name)
+	d.refuse(dropStore+was.Name, cure, "store %q (%s) of sub-topology %q is gone", was.Name, was.Kind, sub.Name)
 }
 
 // renamedTo guesses the new name of a missing store: the only new one with its kind and formats.

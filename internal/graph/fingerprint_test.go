@@ -1,6 +1,7 @@
 package graph_test
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"os"
@@ -126,6 +127,18 @@ func TestDecodeFingerprintRefusesWhatItCannotRead(t *testing.T) {
 		if _, err := graph.DecodeFingerprint([]byte(c.in)); !errors.Is(err, problem.New(c.code, "", "")) {
 			t.Errorf("%q: %v", c.in, err)
 		}
+	}
+}
+
+func TestFingerprintInsideALargerFileIsChecked(t *testing.T) {
+	var file struct{ Fingerprint *graph.Fingerprint }
+	err := json.Unmarshal([]byte(`{"Fingerprint": {"version": 2}}`), &file)
+	if problem.CodeOf(err) != problem.DirectoryNewer {
+		t.Errorf("%v", err)
+	}
+	file.Fingerprint = nil
+	if err := json.Unmarshal([]byte(`{}`), &file); err != nil || file.Fingerprint != nil {
+		t.Errorf("none there: %v", err)
 	}
 }
 

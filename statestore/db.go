@@ -344,9 +344,6 @@ func (db *DB) reserve(n int64) bool {
 	db.budget.Lock()
 	defer db.budget.Unlock()
 	if db.MemoryUsed().Total()+n > db.cfg.MemoryBudget {
-		if db.pool.Pooled() == 0 {
-			return false
-		}
 		db.pool.Trim()
 		if db.MemoryUsed().Total()+n > db.cfg.MemoryBudget {
 			return false

@@ -269,6 +269,72 @@ func TestDropQueuesBehindTheRunningCheckpoint(t *testing.T) {
 	wantContents(t, task, "")
 }
 
+// What an owner was dropping when it gave the task up must not be written behind the drop.
+func TestReleaseDuringADrop(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		reached, gate := make(chan struct{}, 10), make(chan struct{})
+		r := newRig(t, func(c *statestore.Config) {
+			c.Hooks.BeforeIngest = func() { reached <- struct{}{}; <-gate }
+		})
+		task, other := r.acquire(0), r.acquire(1)
+		r.commit(task, 1, "a=1")
+		r.commit(other, 1, "x=1")
+		r.db.Checkpoint(task)
+		<-reached
+		r.commit(task, 2, "b=2")
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := task.Drop(ctx); !errors.Is(err, context.Canceled) {
+			t.Fatalf("drop: %v", err)
+		}
+		if late { // the drop is complete before the release
+			close(gate)
+			<-r.db.Checkpoint(other).Done()
+		}
+		task.Release()
+		if !late {
+			if _, err := r.db.Acquire(taskID(0), stores); !errors.Is(err, statestore.ErrHeld) {
+				t.Fatalf("a task that is being dropped was acquired: %v", err)
+			}
+			close(gate)
+			<-r.db.Checkpoint(other).Done()
+		}
+		task = r.acquire(0)
+		wantContents(t, task, "")
+		if _, ok := task.Position(); ok {
+			t.Fatalf("late %v: a dropped task has a position", late)
+		}
+		task.Release()
+		other.Release()
+	}
+}
+
+// After a drop nothing is known of the engine any more, also not up to which bucket it was cleared.
+func TestHorizonsStartAgainAfterADrop(t *testing.T) {
+	r := newRig(t, nil)
+	task := r.acquire(0)
+	pos := func(n, horizon uint64) statestore.Position {
+		return statestore.Position{Checkpoint: statestore.Checkpoint{N: n, Horizons: []statestore.Horizon{{Store: markers.ID(), Bucket: horizon}}}}
+	}
+	r.apply(task, pos(1, 5))
+	r.checkpoint(task)
+	if err := task.Drop(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	put(t, task.View(markers), bucketOf(1, "a")+"=1")
+	r.apply(task, pos(1, 0))
+	if got := contents(t, task.View(markers), nil, nil, false); got != bucketOf(1, "a")+"=1" {
+		t.Fatalf("markers %q", got)
+	}
+	r.checkpoint(task)
+	r.apply(task, pos(2, 3))
+	r.checkpoint(task)
+	if n, err := r.engine.ApproximateCount(nil, nil); err != nil || n != 1 {
+		t.Fatalf("the engine has %d keys, %v", n, err)
+	}
+	task.Release()
+}
+
 func TestDropTakesAQueuedGenerationWithIt(t *testing.T) {
 	r := newRig(t, nil)
 	r.engine.fail.Store(true)

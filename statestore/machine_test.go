@@ -299,8 +299,13 @@ func (m *machine) acquire(i int) {
 	if int(pos.N) > len(m.logs[i]) {
 		m.fatalf("task %d is at %d, its log has %d", i, pos.N, len(m.logs[i]))
 	}
-	full := m.logs[i]
-	for n := int(pos.N); n < len(full); n++ {
+	m.catchUp(i, int(pos.N))
+}
+
+// catchUp replays the changelog from transaction n on.
+func (m *machine) catchUp(i, n int) {
+	task, full := m.tasks[i], m.logs[i]
+	for ; n < len(full); n++ {
 		for _, w := range full[n].writes {
 			if err := task.ApplyRestored(w.store, []byte(w.key), []byte(w.value), w.tombstone); err != nil {
 				m.fatalf("restore: %v", err)
@@ -366,9 +371,10 @@ func (m *machine) drop(i int) {
 		if _, ok := task.Position(); ok {
 			m.fatalf("a dropped task has a position")
 		}
-		task.Release()
-		m.tasks[i] = nil
-		m.acquire(i)
+		m.catchUp(i, 0) // nothing of before may show through
+		if m.tasks[i] != nil {
+			m.check(i)
+		}
 	}
 }
 
@@ -412,6 +418,21 @@ func (m *machine) stop() {
 	if used := m.db.MemoryUsed(); used.Total() != 0 {
 		m.fatalf("memory is left: %+v", used)
 	}
+}
+
+// abandon lets a failed run come to its end, so that the bubble has no goroutine left.
+func (m *machine) abandon() {
+	if !m.t.Failed() {
+		return
+	}
+	m.open.Store(true)
+	close(m.gate)
+	for _, task := range m.tasks {
+		if task != nil {
+			task.Release()
+		}
+	}
+	_ = m.db.Close(context.Background())
 }
 
 func (m *machine) step() {
@@ -522,6 +543,7 @@ func runMachine(t *testing.T, seed uint64, onPebble bool, reached map[string]int
 			m.disk = memory.NewDisk()
 		}
 		m.start()
+		defer m.abandon()
 		for range machineSteps {
 			m.step()
 		}

@@ -8,6 +8,7 @@ type memory struct {
 	bytes   [][]byte // full chunks and, last, the current one
 	headers [][]record.Header
 	free    [][]byte
+	slabs   [][]record.Header // free, cleared
 }
 
 const (
@@ -65,7 +66,7 @@ func (m *memory) copy(b []byte) []byte {
 func (m *memory) newHeaders(n int) []record.Header {
 	last := len(m.headers) - 1
 	if last < 0 || cap(m.headers[last])-len(m.headers[last]) < n {
-		m.headers = append(m.headers, make([]record.Header, 0, max(chunkHeaders, n)))
+		m.headers = append(m.headers, m.slab(n))
 		last++
 	}
 	h := m.headers[last]
@@ -73,9 +74,21 @@ func (m *memory) newHeaders(n int) []record.Header {
 	return h[len(h) : len(h) : len(h)+n]
 }
 
+func (m *memory) slab(n int) []record.Header {
+	if last := len(m.slabs) - 1; last >= 0 && n <= chunkHeaders {
+		s := m.slabs[last]
+		m.slabs = m.slabs[:last]
+		return s
+	}
+	return make([]record.Header, 0, max(chunkHeaders, n))
+}
+
 // reset makes all of it free. The client must have let go of the outputs.
 func (m *memory) reset() {
-	const keepChunks = 64 // 4 MiB of idle memory at most
+	const (
+		keepChunks = 64 // 4 MiB of idle memory at most
+		keepSlabs  = 64 // 1.3 MiB
+	)
 	for _, c := range m.bytes {
 		if len(m.free) < keepChunks {
 			m.free = append(m.free, c)
@@ -83,12 +96,14 @@ func (m *memory) reset() {
 	}
 	clear(m.bytes)
 	m.bytes = m.bytes[:0]
-	if len(m.headers) > 0 { // keep one slab
-		h := m.headers[0][:cap(m.headers[0])]
-		clear(h)
-		clear(m.headers)
-		m.headers = append(m.headers[:0], h[:0])
+	for _, h := range m.headers {
+		if len(m.slabs) < keepSlabs && cap(h) == chunkHeaders {
+			clear(h) // it must not keep the records' headers alive
+			m.slabs = append(m.slabs, h[:0])
+		}
 	}
+	clear(m.headers)
+	m.headers = m.headers[:0]
 }
 
 // size is the number of bytes in use, up to the size of a chunk.

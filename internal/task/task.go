@@ -391,10 +391,16 @@ func (t *Task) call(fn func() error) (failure *host.Failure) {
 		t.node = nil
 	}()
 	err := fn()
-	if t.failed != nil {
+	if t.failed != nil || err == nil {
 		return t.failed
 	}
-	if err != nil && !errors.As(err, &failure) {
+	return t.failureOf(err)
+}
+
+// failureOf is apart from call, whose result would else be allocated for every record.
+func (t *Task) failureOf(err error) *host.Failure {
+	var failure *host.Failure
+	if !errors.As(err, &failure) {
 		failure = &host.Failure{Phase: t.phase(), Err: err}
 	}
 	return failure

@@ -85,7 +85,7 @@ func (e *Env) Talk(format string, args ...any) {
 }
 
 // builtin are the verbs, in the order of the help.
-var builtin = []Verb{devVerb, configVerb, versionVerb, completionVerb}
+var builtin = []Verb{demoVerb, devVerb, configVerb, versionVerb, completionVerb}
 
 // Main runs the command line of this process until it is done or interrupted, and returns the exit code. app is nil for the
 // built-in command.

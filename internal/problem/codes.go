@@ -80,6 +80,8 @@ const (
 	TransactionTimeouts Code = "OM415"
 	ListenFailed        Code = "OM416"
 	TasksUnassigned     Code = "OM417"
+	Unfinished          Code = "OM418"
+	ChildEnded          Code = "OM419"
 )
 
 // Internal: a bug in oncemill.
@@ -152,6 +154,8 @@ var entries = []Entry{
 	{TransactionTimeouts, "transactions time out again and again", "make the processors faster or raise Config.TransactionTimeout", ""},
 	{ListenFailed, "the embedded broker cannot listen on its port", "choose another port, or stop the process that has it", ""},
 	{TasksUnassigned, "no member of the group runs these tasks", "finish the rolling upgrade, or start a member with this topology", "A task is given only to a member that subscribes to all of its input topics and has the same sub-topology. Nothing is lost: the records wait in the topics."},
+	{Unfinished, "the work was not finished in time", "see what was missing; give it more time with --deadline", "The deadline is there so that nothing waits for ever. The message names what was awaited, and how far the work had come."},
+	{ChildEnded, "a process that was started here ended by itself", "see its last words", "The command runs its worker as a child process. It ended without having been told to."},
 	{InvariantBroken, "an invariant of oncemill is broken", "report it", "The process stops rather than continue with a state that it cannot vouch for."},
 	{FindingDoubled, "an output is there more than once", "look at the inputs it names; replaying state does not take an output back", ""},
 	{FindingLost, "an output is missing", "look at the input it names; run verify with --since if retention explains it", ""},

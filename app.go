@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/internal/assignment"
@@ -30,6 +31,8 @@ type App struct {
 	process            assignment.Process
 	transactionVersion int16
 	topics             *topics
+	fingerprint        *graph.Fingerprint
+	remembers          bool // the state directory knew the topology
 	db                 *statestore.DB
 
 	mu struct {
@@ -110,28 +113,84 @@ func (a *App) runWith(ctx context.Context, dir *directory) (err error) {
 	if a.topics, err = prepareTopics(ctx, admin, a.cfg, a.plan); err != nil {
 		return err
 	}
-	fingerprint := graph.FingerprintOf(a.plan, a.topics.counts())
-	if dir != nil {
-		if err := dir.checkFingerprint(fingerprint, a.cfg.AcceptChanges); err != nil {
-			return err
-		}
+	a.fingerprint = graph.FingerprintOf(a.plan, a.topics.counts())
+	dropped, err := a.checkDirectory(dir)
+	if err != nil {
+		return err
 	}
 	if err := a.openState(dir); err != nil {
 		return err
 	}
+	if err := a.forget(ctx, admin, dropped); err != nil {
+		return errors.Join(err, a.closeState(ctx))
+	}
+	if dir != nil {
+		if err := dir.saveFingerprint(a.fingerprint); err != nil {
+			return errors.Join(err, a.closeState(ctx))
+		}
+	}
 	a.cfg.Logger.Info("starting", "app", a.plan.App, "instance", a.instance, "workers", a.cfg.Workers, "transaction.version", a.transactionVersion)
 	a.notify(func(l *metrics.Listener) {
 		if l.AppStarted != nil {
-			l.AppStarted(metrics.AppStart{App: a.plan.App, Fingerprint: fingerprint.HashText(), Guarantee: "exactly-once"})
+			l.AppStarted(metrics.AppStart{App: a.plan.App, Fingerprint: a.fingerprint.HashText(), Guarantee: "exactly-once"})
 		}
 	})
-	err = a.runWorkers(ctx, admin)
-	if a.db != nil {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownTimeout)
-		defer cancel()
-		err = errors.Join(err, a.db.Close(closing))
+	return errors.Join(a.runWorkers(ctx, admin), a.closeState(ctx))
+}
+
+// checkDirectory compares the topology with the one that the state directory was written by. It returns the stores whose
+// removal was accepted.
+func (a *App) checkDirectory(dir *directory) (dropped []string, err error) {
+	if dir == nil || dir.id.Fingerprint == nil {
+		return nil, nil
 	}
-	return err
+	a.remembers = true
+	changes := graph.Diff(dir.id.Fingerprint, a.fingerprint)
+	for _, c := range changes {
+		a.cfg.Logger.Info("the topology has changed", "level", c.Level, "what", c.What)
+	}
+	return graph.Dropped(changes, a.cfg.AcceptChanges), graph.Refusal(changes, a.cfg.AcceptChanges)
+}
+
+// forget deletes stores whose removal was accepted, before the new fingerprint is stored: their changelogs, and the local
+// state of all tasks, which is restored without them.
+func (a *App) forget(ctx context.Context, admin *kadm.Client, stores []string) error {
+	if len(stores) == 0 {
+		return nil
+	}
+	for _, name := range stores {
+		topic := graph.ChangelogTopic(a.plan.App, name)
+		resp, err := admin.DeleteTopic(ctx, topic)
+		if err == nil {
+			err = resp.Err
+		}
+		if err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
+			return unreachable(nil, fmt.Sprintf("DeleteTopics of %q", topic), err)
+		}
+		a.cfg.Logger.Warn("deleted a store whose removal was accepted", "store", name, "changelog", topic)
+	}
+	if a.db == nil {
+		return nil
+	}
+	return a.db.Reset(ctx)
+}
+
+// closeState writes what is queued and closes the store.
+func (a *App) closeState(ctx context.Context) error {
+	if a.db == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownTimeout)
+	defer cancel()
+	return a.db.Close(ctx)
+}
+
+// stateHash is that of a sub-topology's fingerprint.
+func (a *App) stateHash(sub string) [8]byte {
+	if s := a.fingerprint.Sub(sub); s != nil {
+		return s.StateHash()
+	}
+	return [8]byte{}
 }
 
 // openState opens the store when some sub-topology keeps state.

@@ -212,6 +212,9 @@ func (j *restoreJob) skipEmptyTail(ctx context.Context, byTopic map[string]*rest
 // compare is the last word on a restore: behind means that the changelog lacks what the offsets say was committed.
 func (j *restoreJob) compare() error {
 	j.at = j.position()
+	if j.ours && j.at.N == 0 && j.meta.End(j.sub.ByKind(statestore.KindTask, -1).Changelog) == 0 {
+		return j.startStateless() // it had no store until now
+	}
 	switch {
 	case j.ours && j.at.N < j.meta.N:
 		return problem.New(problem.StateBehind, j.id.String(), "restored to transaction %d, committed is %d", j.at.N, j.meta.N)

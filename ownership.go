@@ -113,6 +113,17 @@ func (r *running) close() error {
 	return err
 }
 
+// letGo gives up what a worker that ends with an error still holds, without a word to Kafka: else the store could not be
+// closed, and would keep its lock and its goroutines for as long as the process lives.
+func (w *worker) letGo() {
+	for _, id := range w.sortedTasks() {
+		if err := w.tasks[id].close(); err != nil {
+			w.log.Warn("closing a processor failed", "task", id, "err", err)
+		}
+		delete(w.tasks, id)
+	}
+}
+
 // abandon drops what the dirty tasks did and all of them: the group has gone on without this member. It joins again by itself,
 // and the callbacks follow.
 func (w *worker) abandon([]*running) error {
@@ -147,7 +158,7 @@ func (w *worker) start(done restored) (*running, error) {
 		r.topicIDs = append(r.topicIDs, w.app.topics.info(in.Topic).id)
 	}
 	t, err := task.New(task.Config{Plan: w.app.plan, Sub: done.sub, Partition: id.Partition, State: done.state, Topics: w.app.topics,
-		TopicIDs: r.topicIDs, Wait: w.wait, Now: time.Now, Skew: task.Skew{Future: cfg.MaxFuture, Refuse: cfg.RefuseFuture}}, done.at)
+		TopicIDs: r.topicIDs, StateHash: w.app.stateHash(id.SubTopology), Wait: w.wait, Now: time.Now, Skew: task.Skew{Future: cfg.MaxFuture, Refuse: cfg.RefuseFuture}}, done.at)
 	if err != nil {
 		return nil, err
 	}
@@ -340,16 +351,13 @@ func (w *worker) relieve(ctx context.Context) error {
 	return nil
 }
 
-// finish commits and checkpoints after a clean stop. The place in the group is kept.
+// finish commits and checkpoints after a clean stop, which shutDown bounds. The place in the group is kept.
 func (w *worker) finish() error {
-	ctx, cancel := context.WithTimeoutCause(w.ctx, w.app.cfg.ShutdownTimeout,
-		problem.New(problem.ShutdownTimeout, fmt.Sprintf("worker %d", w.index), "not done after %v", w.app.cfg.ShutdownTimeout))
-	defer cancel()
 	if err := w.at(step.FinalCommit); err != nil {
 		return err
 	}
 	for w.inTransaction() {
-		if err := w.commit(ctx); err != nil {
+		if err := w.commit(w.ctx); err != nil {
 			return err
 		}
 	}
@@ -357,7 +365,7 @@ func (w *worker) finish() error {
 		return err
 	}
 	if states := w.states(); len(states) > 0 {
-		if err := w.relieve(ctx); err != nil {
+		if err := w.relieve(w.ctx); err != nil {
 			return err
 		}
 	}

@@ -138,13 +138,8 @@ func (d *directory) claim(found bool, app, instance string) error {
 	return d.save()
 }
 
-// checkFingerprint refuses a topology that cannot read what is stored, and stores the one that can.
-func (d *directory) checkFingerprint(now *graph.Fingerprint, accepted []string) error {
-	if old := d.id.Fingerprint; old != nil {
-		if err := graph.Refusal(graph.Diff(old, now), accepted); err != nil {
-			return err
-		}
-	}
+// saveFingerprint stores the topology that the state now belongs to.
+func (d *directory) saveFingerprint(now *graph.Fingerprint) error {
 	d.id.Fingerprint = now
 	return d.save()
 }

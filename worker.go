@@ -99,7 +99,8 @@ func (w *worker) run(ctx context.Context) (err error) {
 	w.restore = newRestorer(w)
 	w.balancer = newBalancer(w.app.groups, w.app.held, w.log).inProcess(w.app.process)
 	defer w.restore.close()
-	stop := context.AfterFunc(ctx, w.mail.wakeUp)
+	defer w.letGo()
+	stop := context.AfterFunc(ctx, w.shutDown)
 	defer stop()
 	w.member, err = join(w.app.cfg, w.instance, w.app.inputTopics(), w.balancer, w.mail.deliver)
 	if err != nil {
@@ -130,6 +131,17 @@ func (w *worker) giveUp(err error) error {
 		w.log.Info("the open transaction was not aborted; the broker does it", "err", abortErr)
 	}
 	return err
+}
+
+// shutDown begins a clean stop and bounds it: a broker that does not answer must not hold up the end of the process for ever.
+func (w *worker) shutDown() {
+	w.mail.wakeUp()
+	limit := w.app.cfg.ShutdownTimeout
+	select {
+	case <-w.ctx.Done():
+	case <-time.After(limit):
+		w.kill(problem.New(problem.ShutdownTimeout, fmt.Sprintf("worker %d", w.index), "not done after %v", limit))
+	}
 }
 
 // turn is one round of the loop. It begins and ends between transactions or within one; events are handled only between.

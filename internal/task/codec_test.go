@@ -46,7 +46,7 @@ func TestDurableBytesOfVersion1(t *testing.T) {
 		t.Errorf("identity key %q, want %q", got, want)
 	}
 	m := Metadata{N: 300, StreamTime: -5, Logs: []LogEnd{{Topic: 9, End: 128}}}
-	if got, want := m.Encode(), "oncemill1:rAIJAQAAAAmAAQ"; got != want {
+	if got, want := m.Encode(), "oncemill1:rAIJAAAAAAAAAAABAAAACYAB"; got != want {
 		t.Errorf("metadata %q, want %q", got, want)
 	}
 }

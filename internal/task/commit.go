@@ -79,7 +79,7 @@ func (t *Task) Sealed() *statestore.Checkpoint { return &t.sealed }
 
 // Metadata is what is committed with each offset of the sealed transaction.
 func (t *Task) Metadata(written []Written) Metadata {
-	m := Metadata{N: t.sealed.N, StreamTime: t.sealed.StreamTime}
+	m := Metadata{N: t.sealed.N, StreamTime: t.sealed.StreamTime, StateHash: t.cfg.StateHash}
 	for _, log := range t.logsAfter(written) {
 		m.Logs = append(m.Logs, LogEnd{Topic: statestore.NameID(log.Topic), End: log.Next})
 	}

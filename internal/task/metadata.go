@@ -14,7 +14,10 @@ import (
 type Metadata struct {
 	N          uint64
 	StreamTime int64 // milliseconds
-	Logs       []LogEnd
+	// StateHash is that of the sub-topology's fingerprint: whoever restores without a state directory learns from it that
+	// the changelogs were written by another topology.
+	StateHash [8]byte
+	Logs      []LogEnd
 }
 
 // LogEnd is the end of the task's data in one changelog partition as of the transaction.
@@ -33,6 +36,7 @@ const MaxMetadataBytes = 4096
 func (m *Metadata) Encode() string {
 	b := binary.AppendUvarint(nil, m.N)
 	b = binary.AppendVarint(b, m.StreamTime)
+	b = append(b, m.StateHash[:]...)
 	b = binary.AppendUvarint(b, uint64(len(m.Logs)))
 	for _, l := range m.Logs {
 		b = binary.BigEndian.AppendUint32(b, l.Topic)
@@ -71,6 +75,10 @@ func DecodeMetadata(s string) (m Metadata, ours bool, err error) {
 		return Metadata{}, true, bad
 	}
 	m.StreamTime, b = streamTime, b[n:]
+	if len(b) < len(m.StateHash) {
+		return Metadata{}, true, bad
+	}
+	b = b[copy(m.StateHash[:], b):]
 	for range min(uvarint(), uint64(len(b))) {
 		if len(b) < 5 {
 			return Metadata{}, true, bad

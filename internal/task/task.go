@@ -44,6 +44,8 @@ type Config struct {
 	Topics Topics
 	// TopicIDs of the inputs, in their order.
 	TopicIDs [][16]byte
+	// StateHash of the sub-topology's fingerprint, for the metadata.
+	StateHash [8]byte
 	// Wait lets d pass between attempts of RetryInPlace; it returns false when the task has to end.
 	Wait func(d time.Duration) bool
 	// Now is read between attempts of RetryInPlace and for timers.

@@ -1,0 +1,189 @@
+package main
+
+// The mutants. Each names the wrong idea that it stands for. Patterns name the tests that must notice; they are narrow so
+// that a run is quick.
+var mutants = []mutant{
+	{
+		name: "local apply before the Kafka commit",
+		file: "session.go",
+		old: `	if err := s.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return s.resolve(ctx, dirty, written, err)
+	}
+	return s.confirm(dirty, written)
+}`,
+		new: `	for _, r := range dirty {
+		r.task.Confirm(written[r])
+	}
+	if err := s.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return s.resolve(ctx, dirty, written, err)
+	}
+	s.written = written
+	s.reset()
+	return committed, nil
+}`,
+		packages: "./streamtest", run: clusterTests,
+	},
+	{
+		name: "outputs outside the transaction",
+		file: "session.go",
+		old: `		p.Headers = s.convert(o)
+		s.client.Produce(s.w.ctx, &p.Record, s.promise)`,
+		new: `		p.Headers = s.convert(o)
+		plain, err := kgo.NewClient(append(s.w.app.cfg.clientOptions("plain"), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+		if err != nil {
+			return err
+		}
+		if err := plain.ProduceSync(s.w.ctx, &p.Record).FirstErr(); err != nil {
+			return err
+		}
+		plain.Close()`,
+		packages: "./streamtest", run: clusterTests,
+	},
+	{
+		name: "marker not in the changelog",
+		file: "internal/task/commit.go",
+		old:  `		st := t.cfg.Sub.Store(d.Name)`,
+		new: `		if d.Kind == statestore.KindMarkers {
+			return nil
+		}
+		st := t.cfg.Sub.Store(d.Name)`,
+		packages: "./streamtest", run: driverTests,
+	},
+	{
+		name:     "a failed promise ignored",
+		file:     "session.go",
+		old:      `	if flushErr != nil || failed != nil {`,
+		new:      `	if flushErr != nil {`,
+		packages: "./streamtest", run: clusterTests,
+	},
+	{
+		name: "outcome decided by offset instead of counter",
+		file: "session.go",
+		old: `		switch {
+		case m.N == n:
+			this = committed`,
+		new: `		in := r.task.Sealed().Inputs[0]
+		at, err := fetchStable(ctx, s.client, s.w.app.topics, s.group, r.task.ID().Partition, []string{in.Topic})
+		if err != nil {
+			return rolledBack, err
+		}
+		switch {
+		case at[in.Topic].Offset == in.Next:
+			this = committed`,
+		packages: "./streamtest", run: clusterTests,
+	},
+	{
+		name:     "restore to the last stable offset only",
+		file:     "restore.go",
+		old:      `	ends, err := listOffsets(ctx, j.client, topics, j.id.Partition, atEnd, readUncommitted)`,
+		new:      `	ends, err := listOffsets(ctx, j.client, topics, j.id.Partition, atEnd, readCommitted)`,
+		packages: "./streamtest", run: clusterTests,
+	},
+	{
+		name: "offset missing treated as earliest",
+		file: "inputs.go",
+		old: `	case c.Offset < 0:
+		return`,
+		new: `	case c.Offset < 0:
+		at.Next = first
+		return first, nil
+	case false:
+		return`,
+		packages: "./streamtest", run: clusterTests,
+	},
+	{
+		name:     "revoke returns before the task has stopped",
+		file:     "member.go",
+		old:      "	b.mu.Unlock()\n	<-e.done\n}",
+		new:      "	b.mu.Unlock()\n}",
+		packages: "./streamtest", run: clusterTests,
+	},
+	{
+		name: "dirty delta kept after an abort",
+		file: "internal/task/commit.go",
+		old: `	if t.state != nil {
+		t.state.Discard()
+	}
+	t.memory.reset()
+	t.rewind()`,
+		new: `	t.memory.reset()
+	t.rewind()`,
+		packages: "./streamtest", run: driverTests,
+	},
+	{
+		name: "checkpoint without positions",
+		file: "statestore/generation.go",
+		old:  `			if g.yieldRecord(yield) {`,
+		new: `			first := storePrefix(g.task.prefix, taskStoreID)
+			_ = first
+			if true {`,
+		packages: "./statestore", run: "Test",
+	},
+	{
+		name: "drop that does not wait for the running checkpoint",
+		file: "statestore/release.go",
+		old: `		t.db.mu.Lock()
+		t.db.enqueueLocked(t.drop)
+		t.db.mu.Unlock()`,
+		new:      `		t.db.runDrop(t.drop)`,
+		packages: "./statestore", run: "TestDrop|TestProtocol",
+	},
+	{
+		name: "delta let go before the readers are renewed",
+		file: "statestore/task.go",
+		old: `	if err := t.renew(now); err != nil {
+		return err
+	}
+	if !arrived {
+		return nil
+	}
+	invariants.Must(t.reader.Epoch() >= f.ingested.Load(), "I4",
+		"task %s: a generation of epoch %d is let go under a reader of epoch %d", t.st.id, f.ingested.Load(), t.reader.Epoch())`,
+		new: `	if !arrived {
+		return t.renew(now)
+	}`,
+		packages: "./statestore", run: "Test",
+	},
+	{
+		name: "a key in the memtable",
+		file: "statestore/pebble/ingest.go",
+		old:  `	stats, err := e.db.IngestWithStats(ctx, s.paths)`,
+		new: `	if err := e.db.Set(s.lower, nil, nil); err != nil {
+		return e.wrap(err)
+	}
+	stats, err := e.db.IngestWithStats(ctx, s.paths)`,
+		packages: "./statestore/pebble", run: "Test",
+	},
+	{
+		name:     "output id without the scope",
+		file:     "dedup/outputid.go",
+		old:      `domain(domainMessage).string(app).string(scope)`,
+		new:      `domain(domainMessage).string(app)`,
+		packages: "./dedup", run: "Test",
+	},
+	{
+		name: "marker inserted before the handler runs",
+		file: "internal/task/task.go",
+		old: `	t.setMark()
+	failure := t.refusal(s)`,
+		new: `	if err := t.conclude(s, &d, dedup.Applied); err != nil {
+		return err
+	}
+	t.setMark()
+	failure := t.refusal(s)`,
+		packages: "./streamtest", run: driverTests,
+	},
+	{
+		name:     "a failed record advances stream time",
+		file:     "internal/task/task.go",
+		old:      "	t.rollback()\n	t.Stats.Failures[failure.Phase]++\n	policy := t.policy(s, failure)",
+		new:      "	t.rollback()\n	t.now.streamTime = max(t.now.streamTime, t.current.timestamp)\n	t.Stats.Failures[failure.Phase]++\n	policy := t.policy(s, failure)",
+		packages: "./streamtest", run: driverTests,
+	},
+}
+
+// Tests of the Driver are those without a broker; tests of the Cluster run embedded brokers in virtual time.
+const (
+	driverTests  = "Test"
+	clusterTests = "Cluster|Fault|Crash|Rule|Unknown|Rebalance|Restore"
+)

@@ -167,10 +167,14 @@ func (t *Task) ApplyRestored(d *Declaration, key, value []byte, tombstone bool) 
 	return nil
 }
 
-// SetPosition says how far the restored records reach. pos is copied.
+// SetPosition says how far the restored records reach. pos is copied. Its N is not below that of the position before (I2):
+// a restore that continues carries the checkpoint that it began with until it meets a newer one.
 func (t *Task) SetPosition(pos Position) {
 	if t.err != nil {
 		return
+	}
+	if invariants.Enabled {
+		t.checkPosition(&pos)
 	}
 	g := t.st.active
 	if g.begun.IsZero() {

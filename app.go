@@ -41,6 +41,9 @@ type App struct {
 		tasks   map[statestore.TaskID]TaskStatus
 		held    map[statestore.TaskID]uint64
 		cuts    map[topicPartition]int64
+		joined  map[int]bool // workers that the group has answered
+		ending  string       // what the application waits for before it is gone
+		failed  error
 	}
 }
 
@@ -63,6 +66,7 @@ func New(cfg Config) (*App, error) {
 	a.mu.tasks = map[statestore.TaskID]TaskStatus{}
 	a.mu.held = map[statestore.TaskID]uint64{}
 	a.mu.cuts = map[topicPartition]int64{}
+	a.mu.joined = map[int]bool{}
 	_, _ = rand.Read(a.process[:]) // never fails
 	return a, nil
 }
@@ -74,6 +78,8 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := a.claim(); err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, a.stopping)()
+	defer func() { a.ended(err) }()
 	a.instance = a.cfg.InstanceID
 	if a.cfg.StateDir != "" {
 		dir, err := openDirectory(a.cfg.StateDir, a.plan.App, a.cfg.InstanceID)

@@ -44,7 +44,7 @@ func join(cfg *Config, instance string, topics []string, balancer kgo.GroupBalan
 	m := &member{done: make(chan struct{})}
 	on := func(kind groupEventKind) func(context.Context, *kgo.Client, map[string][]int32) {
 		return func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
-			if len(partitions) > 0 {
+			if len(partitions) > 0 || kind == groupAssigned { // a member without tasks has joined, too
 				deliver(groupEvent{kind: kind, partitions: partitions})
 			}
 		}

@@ -22,16 +22,20 @@ import (
 
 // handle takes one event of the group. It is called with no transaction open (R11).
 func (w *worker) handle(e groupEvent) error {
+	began := time.Now()
 	switch e.kind {
 	case groupAssigned:
+		defer w.rebalanced(metrics.RebalanceEnd{Reason: "assigned", Gained: len(w.affected(e.partitions))}, began)
 		return w.assign(e.partitions)
 	case groupRevoked:
 		if err := w.at(step.Revoke); err != nil {
 			return err
 		}
+		defer w.rebalanced(metrics.RebalanceEnd{Reason: "revoked", Revoked: len(w.affected(e.partitions))}, began)
 		return w.release(w.affected(e.partitions))
 	case groupLost:
 		w.log.Warn("the group gave our tasks away", "partitions", e.partitions)
+		defer w.rebalanced(metrics.RebalanceEnd{Reason: "lost", Revoked: len(w.affected(e.partitions))}, began)
 		return w.release(w.affected(e.partitions))
 	default:
 		if err := groupError(w.app.plan.App, e.err); err != nil {

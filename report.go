@@ -30,6 +30,18 @@ func (w *worker) setState(id statestore.TaskID, state metrics.TaskState, n uint6
 	}
 }
 
+// rebalanced tells of an event of the group that was handled. The first one means that the worker has joined.
+func (w *worker) rebalanced(e metrics.RebalanceEnd, began time.Time) {
+	a := w.app
+	a.mu.Lock()
+	a.mu.joined[w.index] = true
+	a.mu.Unlock()
+	if l := a.cfg.Listener.RebalanceEnded; l != nil {
+		e.Worker, e.Duration = w.name(), time.Since(began)
+		l(e)
+	}
+}
+
 func (w *worker) restoreStarted(id statestore.TaskID, cause restoreCause, records int64) {
 	if l := w.app.cfg.Listener.RestoreStarted; l != nil && cause != restoreNone {
 		l(metrics.RestoreStart{Task: id.String(), Cause: metrics.RestoreCause(cause), Records: records})

@@ -74,7 +74,6 @@ func newSession(ctx context.Context, w *worker) (*session, error) {
 		kgo.ProducerBatchMaxBytes(int32(cfg.MaxRecordBytes)),
 		kgo.MaxBufferedRecords(maxBuffered),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
-		kgo.RecordDeliveryTimeout(cfg.TransactionTimeout),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchMaxWait(fetchWait), kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
@@ -229,7 +228,7 @@ func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error)
 	if err := s.w.at(step.Flush); err != nil {
 		return rolledBack, err
 	}
-	flushErr := s.client.Flush(ctx)
+	flushErr := s.flush(ctx)
 	culprit, failed := s.failure()
 	if flushErr != nil || failed != nil {
 		return s.rollBack(ctx, dirty, errors.Join(failed, flushErr), culprit)
@@ -254,6 +253,14 @@ func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error)
 		return s.resolve(ctx, dirty, written, err)
 	}
 	return s.confirm(dirty, written)
+}
+
+// flush waits until every promise has come, at most for the transaction's time: after it the broker aborts. The client's own
+// limit counts from a record's timestamp, which is that of the input, and would fail every retry for an old one.
+func (s *session) flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.w.app.cfg.TransactionTimeout)
+	defer cancel()
+	return s.client.Flush(ctx)
 }
 
 // confirm applies a transaction that is known to be committed.

@@ -92,6 +92,12 @@ func (w *worker) run(ctx context.Context) (err error) {
 	w.ctx, kill = context.WithCancelCause(context.WithoutCancel(ctx))
 	w.kill = kill
 	defer kill(nil)
+	defer func() {
+		var cause *problem.Error
+		if err != nil && errors.As(context.Cause(w.ctx), &cause) {
+			err = errors.Join(cause, err) // err is only how the end of the context was noticed
+		}
+	}()
 	if w.session, err = newSession(ctx, w); err != nil {
 		return err
 	}

@@ -1,0 +1,214 @@
+package streamtest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/oncemill/oncemill/internal/task"
+	"github.com/oncemill/oncemill/record"
+)
+
+const (
+	// patience is how long, in virtual time, a cluster waits for what must happen: above every timeout of the protocol.
+	patience = 10 * time.Minute
+	// glance is how often it looks.
+	glance = 20 * time.Millisecond
+	// silence is how long a reader hears nothing before it takes the rest of a log for compacted away.
+	silence = 2 * time.Second
+)
+
+// Until waits until a condition holds, and fails the test if it never does or if a process ends meanwhile.
+func (c *Cluster) Until(what string, holds func() bool) {
+	c.t.Helper()
+	c.await(what, holds)
+}
+
+func (c *Cluster) await(what string, holds func() bool) {
+	c.t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); {
+		if err := c.unexpected(); err != nil {
+			c.t.Fatalf("streamtest: waiting for %s: %v", what, err)
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("streamtest: waited %v for %s", patience, what)
+		}
+		<-time.After(glance)
+	}
+}
+
+// Pass lets virtual time pass.
+func (c *Cluster) Pass(d time.Duration) { <-time.After(d) }
+
+// Committed returns what a fresh reader with read_committed sees of a topic, by partition and offset.
+func (c *Cluster) Committed(topic string) []record.Raw {
+	c.t.Helper()
+	return c.read(topic, kgo.ReadCommitted())
+}
+
+// Uncommitted returns what a fresh reader with read_uncommitted sees of a topic.
+func (c *Cluster) Uncommitted(topic string) []record.Raw {
+	c.t.Helper()
+	return c.read(topic, kgo.ReadUncommitted())
+}
+
+// AwaitCommitted waits until a topic has at least n committed records, and returns them all.
+func (c *Cluster) AwaitCommitted(topic string, n int) []record.Raw {
+	c.t.Helper()
+	var out []record.Raw
+	seen := int64(-1)
+	c.await(fmt.Sprintf("%d committed records in %s", n, topic), func() bool {
+		stable := int64(0)
+		for _, p := range c.broker.PartitionInfos(topic) {
+			stable += p.LastStableOffset
+		}
+		if stable != seen && stable >= int64(n) {
+			seen, out = stable, c.Committed(topic)
+		}
+		return len(out) >= n
+	})
+	return out
+}
+
+// span is the part of a partition that is to be read.
+type span struct{ next, end int64 }
+
+func (c *Cluster) read(topic string, isolation kgo.IsolationLevel) []record.Raw {
+	c.t.Helper()
+	todo := map[int32]*span{}
+	from := map[int32]kgo.Offset{}
+	for _, p := range c.broker.PartitionInfos(topic) {
+		end := p.HighWatermark
+		if isolation == kgo.ReadCommitted() {
+			end = p.LastStableOffset
+		}
+		if p.LogStartOffset < end {
+			todo[p.Partition] = &span{p.LogStartOffset, end}
+			from[p.Partition] = kgo.NewOffset().At(p.LogStartOffset)
+		}
+	}
+	if len(todo) == 0 {
+		return nil
+	}
+	client, err := c.dial(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}), kgo.FetchIsolationLevel(isolation),
+		kgo.KeepControlRecords(), kgo.FetchMaxWait(50*time.Millisecond))
+	if err != nil {
+		c.t.Fatalf("streamtest: %v", err)
+		return nil
+	}
+	defer client.Close()
+	var out []record.Raw
+	for heard := time.Now(); len(todo) > 0 && time.Since(heard) < silence; {
+		ctx, cancel := context.WithTimeout(context.Background(), silence)
+		fetches := client.PollFetches(ctx)
+		cancel()
+		for it := fetches.RecordIter(); !it.Done(); {
+			r := it.Next()
+			heard = time.Now()
+			s := todo[r.Partition]
+			if s == nil || r.Offset >= s.end {
+				continue
+			}
+			if !r.Attrs.IsControl() {
+				out = append(out, rawFrom(r))
+			}
+			if s.next = r.Offset + 1; s.next >= s.end {
+				delete(todo, r.Partition)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b record.Raw) int {
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+	})
+	return out
+}
+
+func rawFrom(r *kgo.Record) record.Raw {
+	raw := record.Raw{Key: r.Key, Value: r.Value, Timestamp: r.Timestamp, LeaderEpoch: r.LeaderEpoch,
+		Position: record.Position{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}}
+	for _, h := range r.Headers {
+		raw.Headers = append(raw.Headers, record.Header{Key: h.Key, Value: h.Value})
+	}
+	return raw
+}
+
+// Commit is a committed offset of the application's group.
+type Commit struct {
+	Offset   int64
+	Metadata string
+	// N is the number of the task's transaction; 0 when the metadata is not the engine's.
+	N uint64
+}
+
+// Commits returns the committed offsets of a topic by partition.
+func (c *Cluster) Commits(topic string) map[int32]Commit {
+	c.t.Helper()
+	out := map[int32]Commit{}
+	info := c.broker.GroupInfo(c.plan.App)
+	if info == nil {
+		return out
+	}
+	for p, at := range info.Commits[topic] {
+		m, _, err := task.DecodeMetadata(at.Metadata)
+		if err != nil {
+			c.t.Fatalf("streamtest: %s/%d: %v", topic, p, err)
+		}
+		out[p] = Commit{Offset: at.Offset, Metadata: at.Metadata, N: m.N}
+	}
+	return out
+}
+
+// Settle waits until every record of every input is processed and committed, those of repartition topics included.
+func (c *Cluster) Settle() {
+	c.t.Helper()
+	c.await("all inputs to be processed", func() bool { return c.unread() == "" })
+}
+
+// unread names an input with records above its committed offset.
+func (c *Cluster) unread() string {
+	info := c.broker.GroupInfo(c.plan.App)
+	for _, s := range c.plan.Subs {
+		for _, in := range s.Inputs {
+			for _, p := range c.broker.PartitionInfos(in.Topic) {
+				at := int64(0)
+				if info != nil {
+					at = info.Commits[in.Topic][p.Partition].Offset
+				}
+				if at = max(at, p.LogStartOffset); at < p.HighWatermark && (!in.Internal || c.hasRecords(in.Topic, p.Partition, at)) {
+					return fmt.Sprintf("%s/%d@%d", in.Topic, p.Partition, at)
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// hasRecords tells records from the marks of transactions, over which no position moves.
+func (c *Cluster) hasRecords(topic string, partition int32, from int64) bool {
+	for _, r := range c.Uncommitted(topic) {
+		if r.Partition == partition && r.Offset >= from {
+			return true
+		}
+	}
+	return false
+}
+
+// AwaitTasks waits until the running processes have that many tasks running.
+func (c *Cluster) AwaitTasks(n int) {
+	c.t.Helper()
+	c.await(fmt.Sprintf("%d running tasks", n), func() bool {
+		running := 0
+		for _, p := range c.Processes() {
+			for _, t := range p.Tasks() {
+				if t.State == "running" {
+					running++
+				}
+			}
+		}
+		return running == n
+	})
+}

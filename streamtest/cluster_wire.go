@@ -1,0 +1,273 @@
+package streamtest
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Loss is what happens to requests of one kind on their way between a process and a broker.
+type Loss struct {
+	// Key is the kind of the request.
+	Key kmsg.Key
+	// Process restricts it to one process, Role to one kind of its clients: "data", "group", "restore" or "admin".
+	Process, Role string
+	// Nth is the first request that it happens to, counted from 1 (the default). Times is to how many; default 1, -1 for
+	// ever.
+	Nth, Times int
+	// Request loses the request, which is not executed. Otherwise the request is executed and its answer is lost. Either way
+	// the connection breaks.
+	Request bool
+	// Delay, with an answer, holds it back instead of losing it: beyond the client's patience it comes too late. With a
+	// request it lets the lost request arrive after all, when its sender has given up.
+	Delay time.Duration
+}
+
+// LossHandle tells how often a Loss has happened.
+type LossHandle struct {
+	loss Loss
+	wire *wire
+	seen int // guarded by wire.mu, as is hits
+	hits int
+}
+
+// Hits is how often it has happened.
+func (h *LossHandle) Hits() int {
+	h.wire.mu.Lock()
+	defer h.wire.mu.Unlock()
+	return h.hits
+}
+
+// Remove ends it.
+func (h *LossHandle) Remove() {
+	h.wire.mu.Lock()
+	defer h.wire.mu.Unlock()
+	h.wire.losses = slices.DeleteFunc(h.wire.losses, func(o *LossHandle) bool { return o == h })
+}
+
+// Lose loses, delays or leads astray requests or answers.
+func (c *Cluster) Lose(l Loss) *LossHandle {
+	c.t.Helper()
+	l.Nth = max(l.Nth, 1)
+	if l.Times == 0 {
+		l.Times = 1
+	}
+	h := &LossHandle{loss: l, wire: &c.wire}
+	c.wire.mu.Lock()
+	defer c.wire.mu.Unlock()
+	c.wire.losses = append(c.wire.losses, h)
+	return h
+}
+
+// wire is the network between the processes and the brokers, where requests and answers can be told apart.
+type wire struct {
+	cluster *Cluster
+	mu      sync.Mutex
+	losses  []*LossHandle
+}
+
+// dialer dials for a process.
+func (w *wire) dialer(process, host string) func(context.Context, string, string) (net.Conn, error) {
+	dial := w.cluster.net.Dialer(host)
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &wireConn{Conn: conn, wire: w, process: process, host: host, held: map[uint32]*LossHandle{}}, nil
+	}
+}
+
+// strike finds the loss that a request meets.
+func (w *wire) strike(process string, key int16, client string) *LossHandle {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, h := range w.losses {
+		l := &h.loss
+		if int16(l.Key) != key || l.Process != "" && l.Process != process || l.Role != "" && !strings.HasSuffix(client, "-"+l.Role) {
+			continue
+		}
+		h.seen++
+		if h.seen < l.Nth || l.Times >= 0 && h.seen >= l.Nth+l.Times {
+			continue
+		}
+		h.hits++
+		return h
+	}
+	return nil
+}
+
+// wireConn is a connection of a process. The client writes a request with one call, and reads from one goroutine.
+type wireConn struct {
+	net.Conn
+	wire          *wire
+	process, host string
+
+	mu       sync.Mutex
+	held     map[uint32]*LossHandle // by correlation id: what happens to the answer
+	deadline time.Time
+	closed   bool
+
+	answer []byte // read and not yet handed out
+}
+
+// errBroken is what a client sees of a broken connection.
+func errBroken(op string) error {
+	return &net.OpError{Op: op, Net: "tcp", Err: os.NewSyscallError(op, syscall.ECONNRESET)}
+}
+
+// requestHeader takes a request apart: size 4, key 2, version 2, correlation id 4, client id with a length of 2.
+func requestHeader(p []byte) (key int16, correlation uint32, client string, ok bool) {
+	if len(p) < 14 {
+		return 0, 0, "", false
+	}
+	n := int(int16(binary.BigEndian.Uint16(p[12:])))
+	if n > 0 && len(p) >= 14+n {
+		client = string(p[14 : 14+n])
+	}
+	return int16(binary.BigEndian.Uint16(p[4:])), binary.BigEndian.Uint32(p[8:]), client, true
+}
+
+// Write passes a request on, unless it gets lost.
+func (c *wireConn) Write(p []byte) (int, error) {
+	key, correlation, client, ok := requestHeader(p)
+	if !ok {
+		return c.Conn.Write(p)
+	}
+	h := c.wire.strike(c.process, key, client)
+	switch {
+	case h == nil:
+		return c.Conn.Write(p)
+	case h.loss.Request:
+		c.wire.cluster.trace.fault("a request %s of %s is lost; it arrives after %v (0: never)", kmsg.Key(key).Name(), c.process, h.loss.Delay)
+		if h.loss.Delay > 0 {
+			c.astray(slices.Clone(p), h.loss.Delay)
+		}
+		_ = c.Close()
+		return 0, errBroken("write")
+	}
+	c.mu.Lock()
+	c.held[correlation] = h
+	c.mu.Unlock()
+	return c.Conn.Write(p)
+}
+
+// astray lets a request arrive later, on a connection that nobody reads for its sender.
+func (c *wireConn) astray(request []byte, delay time.Duration) {
+	address := c.RemoteAddr().String()
+	cluster := c.wire.cluster
+	dial := cluster.net.Dialer(cluster.newHost())
+	cluster.mu.running.Go(func() {
+		<-time.After(delay)
+		conn, err := dial(context.Background(), "tcp", address)
+		if err != nil {
+			return // the brokers are gone: so is the test
+		}
+		defer func() { _ = conn.Close() }()
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
+		cluster.trace.fault("the stray request arrives")
+		if _, err := conn.Write(request); err == nil {
+			_, _ = readFrame(conn)
+		}
+	})
+}
+
+func readFrame(r io.Reader) ([]byte, error) {
+	frame := make([]byte, 4)
+	if _, err := io.ReadFull(r, frame); err != nil {
+		return nil, err
+	}
+	size := binary.BigEndian.Uint32(frame)
+	frame = append(frame, make([]byte, size)...)
+	_, err := io.ReadFull(r, frame[4:])
+	return frame, err
+}
+
+// Read hands answers out, unless they are lost or late.
+func (c *wireConn) Read(p []byte) (int, error) {
+	if len(c.answer) == 0 {
+		frame, err := readFrame(c.Conn)
+		if err != nil {
+			return 0, err
+		}
+		if len(frame) >= 8 {
+			if err := c.receive(binary.BigEndian.Uint32(frame[4:])); err != nil {
+				return 0, err
+			}
+		}
+		c.answer = frame
+	}
+	n := copy(p, c.answer)
+	c.answer = c.answer[n:]
+	return n, nil
+}
+
+// receive applies what happens to an answer.
+func (c *wireConn) receive(correlation uint32) error {
+	c.mu.Lock()
+	h := c.held[correlation]
+	delete(c.held, correlation)
+	c.mu.Unlock()
+	if h == nil {
+		return nil
+	}
+	if h.loss.Delay == 0 {
+		c.wire.cluster.trace.fault("an answer to %s is lost for %s", h.loss.Key.Name(), c.process)
+		_ = c.Close()
+		return errBroken("read")
+	}
+	c.wire.cluster.trace.fault("an answer to %s is %v late for %s", h.loss.Key.Name(), h.loss.Delay, c.process)
+	return c.holdBack(h.loss.Delay)
+}
+
+// holdStep is how often a held answer looks at the read deadline, which the client may change while it waits.
+const holdStep = 10 * time.Millisecond
+
+func (c *wireConn) holdBack(d time.Duration) error {
+	for until := time.Now().Add(d); time.Now().Before(until); {
+		c.mu.Lock()
+		deadline, closed := c.deadline, c.closed
+		c.mu.Unlock()
+		switch {
+		case closed:
+			return net.ErrClosed
+		case !deadline.IsZero() && !time.Now().Before(deadline):
+			return &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
+		}
+		<-time.After(holdStep)
+	}
+	return nil
+}
+
+// SetReadDeadline implements net.Conn.
+func (c *wireConn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	c.deadline = t
+	c.mu.Unlock()
+	return c.Conn.SetReadDeadline(t)
+}
+
+// SetDeadline implements net.Conn.
+func (c *wireConn) SetDeadline(t time.Time) error {
+	c.mu.Lock()
+	c.deadline = t
+	c.mu.Unlock()
+	return c.Conn.SetDeadline(t)
+}
+
+// Close implements net.Conn.
+func (c *wireConn) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	return c.Conn.Close()
+}

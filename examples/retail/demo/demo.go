@@ -3,11 +3,10 @@
 //
 // Start reading at Run, which is the order of events:
 //
-//	topics, worker
-//	for each kill:  send a part of the feed, wait until all of it is committed   (quiet: what grows now is new)
-//	                send on, and kill the worker when its outputs have grown     (in the middle of its work)
-//	                start it again
-//	send the rest; drain: wait until every message is committed and every output read
+//	topics
+//	for each kill:  send a part of the feed, start the worker on it, send on
+//	                kill the worker when it has come far enough and has written outputs that are not committed
+//	start it again, send the rest; drain: wait until every message is committed and every output read
 //	stop the worker; show its outputs and its state to the judge
 //
 // The kills are triggered by positions and by the growth of the outputs, never by time, so that they hit a fast machine and
@@ -138,13 +137,12 @@ type Result struct {
 
 // Kill is one SIGKILL.
 type Kill struct {
-	// After is the number of messages that were committed before the part in which the kill came.
-	After int `json:"after"`
-	// Committed is the number of messages that were committed when it came.
+	// Sent and Committed are the numbers of messages that were sent and committed when it came.
+	Sent      int `json:"sent"`
 	Committed int `json:"committed"`
-	// Outputs is how many output records the brokers had beyond those of the After messages, committed or not.
-	Outputs int `json:"outputs"`
-	// Midway is false if the worker had nothing to do: all that was sent was committed before its outputs grew enough.
+	// Uncommitted is the number of output records that had been written since the last commit.
+	Uncommitted int `json:"uncommitted"`
+	// Midway is false if the worker could not be caught at work: all that had been sent was committed.
 	Midway bool `json:"midway"`
 	// Back is the time from the kill to the first commit after it, in milliseconds.
 	Back int64 `json:"backMillis"`

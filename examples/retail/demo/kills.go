@@ -4,25 +4,29 @@ import (
 	"math/rand/v2"
 )
 
-// strike is where a kill has to come.
+// strike is a kill to come. The messages are cut into one part more than there are kills; the strike at part i comes while
+// the worker is in the middle of that part.
 type strike struct {
-	// after is the number of messages that are sent and committed first.
-	after int
-	// growth is the number of output records beyond theirs at which the worker is killed.
-	growth int
+	// backlog is the number of messages that are sent before the worker is started: a worker that waits for messages cannot
+	// be caught in the middle of anything.
+	backlog int
+	// ahead is how far the feed goes on while the worker works.
+	ahead int
+	// at is the number of committed messages from which on the worker is killed as soon as it has written outputs that are
+	// not committed.
+	at int
 }
 
-// planStrikes spreads the kills over the messages: one near the end of each of kills equal parts, so that work is left after
-// the last one. What follows a quiet moment is at least half a part, and the growth a fraction of that: the worker
-// is in the middle of it when its outputs have grown so far.
+// planStrikes spreads the kills over the messages. Every strike leaves at least a fifth of its part to be killed in, and
+// the whole next part to work on afterwards.
 func planStrikes(messages, kills int, seed uint64) []strike {
 	random := rand.New(rand.NewPCG(seed, 0x6b696c6c73)) // its output is fixed by its definition
 	part := messages / (kills + 1)
 	strikes := make([]strike, kills)
 	for i := range strikes {
 		strikes[i] = strike{
-			after:  part*i + part/2 + random.IntN(part/2+1),
-			growth: 1 + part/20 + random.IntN(part/4+1),
+			backlog: part * (i + 1), ahead: part * (i + 2),
+			at: part*i + part/5 + random.IntN(part*3/5+1),
 		}
 	}
 	return strikes

@@ -55,7 +55,7 @@ func newTrial(c Config) (*trial, error) {
 // close lets go of everything that the run began, in the order in which it depends on each other.
 func (t *trial) close() error {
 	if t.worker != nil {
-		t.worker.kill()
+		t.worker.kill() // if it still runs
 	}
 	t.feeder.stop()
 	t.reader.close()
@@ -73,19 +73,26 @@ func (t *trial) run(ctx context.Context) error {
 		return err
 	}
 	t.reader.add(t.kafka.owned...)
-	if err := t.startWorker(); err != nil {
-		return err
-	}
 	total := t.Feed.Counts().Messages()
 	for _, s := range planStrikes(total, t.Kills, t.Seed) {
-		if err := t.quiet(ctx, s.after); err != nil {
+		if err := t.send(ctx, s.backlog); err != nil {
+			return err
+		}
+		if err := t.startWorker(); err != nil {
 			return err
 		}
 		if err := t.strike(ctx, s); err != nil {
 			return err
 		}
 	}
-	if err := t.quiet(ctx, total); err != nil {
+	if err := t.startWorker(); err != nil {
+		return err
+	}
+	if err := t.send(ctx, total); err != nil {
+		return err
+	}
+	t.waiting = fmt.Sprintf("the commit of %d messages", total)
+	if err := t.await(ctx, func() (bool, error) { return t.committed >= total, nil }); err != nil {
 		return err
 	}
 	if err := t.drain(ctx); err != nil {
@@ -115,7 +122,6 @@ func (t *trial) conclude(total int) {
 }
 
 func (t *trial) startWorker() error {
-	t.replayed.Store(0)
 	o := order{Variant: t.Variant, App: t.App, StateDir: t.StateDir, Connection: t.Connection}
 	worker, err := start(t.Worker(), o, t.Log, func(r report) {
 		if r.Dropped > 0 {
@@ -133,72 +139,79 @@ func (t *trial) startWorker() error {
 	return nil
 }
 
-// quiet sends the first n messages of the feed and waits until the position is behind all of them.
-func (t *trial) quiet(ctx context.Context, n int) error {
+// send sends the first n messages of the feed.
+func (t *trial) send(ctx context.Context, n int) error {
 	t.waiting = fmt.Sprintf("the acknowledgement of %d messages", n)
-	if err := t.feeder.sendUntil(ctx, n); err != nil {
-		return err
-	}
-	t.waiting = fmt.Sprintf("the commit of %d messages", n)
-	return t.await(ctx, func() (bool, error) { return t.committed >= n, nil })
+	return t.feeder.sendUntil(ctx, n)
 }
 
-// strike sends the next messages and kills the worker while it processes them.
+// strike sends on and kills the worker in the middle of its work.
 func (t *trial) strike(ctx context.Context, s strike) error {
-	before, err := t.kafka.written(ctx)
-	if err != nil {
-		return err
-	}
-	kill := Kill{After: s.after}
-	until := min(s.after+t.burst(), t.Feed.Counts().Messages())
-	sending := make(chan error, 1)
-	sent := false
-	go func() { sending <- t.feeder.sendUntil(ctx, until) }()
-	t.waiting = fmt.Sprintf("%d outputs after message %d", s.growth, s.after)
-	err = t.await(ctx, func() (bool, error) {
-		now, err := t.kafka.written(ctx)
-		kill.Outputs = now - before
-		if err != nil || kill.Outputs >= s.growth {
-			kill.Midway = true
-			return true, err
-		}
-		select {
-		case err := <-sending:
-			sent = true
-			sending <- err
-			return false, err
-		default:
-			// With nothing left to do it would never write enough: the rest of the feed may be duplicates only.
-			return sent && t.committed >= until, nil
-		}
-	})
+	sent := make(chan error, 1)
+	go func() { sent <- t.feeder.sendUntil(ctx, s.ahead) }()
+	t.waiting = fmt.Sprintf("the commit of %d messages and outputs beyond them", s.at)
+	aim := aim{strike: s, seen: -1}
+	err := t.await(ctx, func() (bool, error) { return t.caught(ctx, &aim) })
 	if err == nil {
-		err = t.strikeNow(ctx, kill)
+		err = t.kill(ctx, aim)
 	}
-	if err == nil {
-		err = t.startWorker()
-	}
-	return errors.Join(err, <-sending)
+	return errors.Join(err, <-sent)
 }
 
-// burst is the number of messages that are sent to be killed in: half a part, which leaves none of the next one's.
-func (t *trial) burst() int { return max(1, t.Feed.Counts().Messages()/(t.Kills+1)/2) }
+// aim waits for the moment of a strike.
+type aim struct {
+	strike
+	// seen is the position for which base is the number of outputs, read after it.
+	seen, base  int
+	uncommitted int
+}
 
-func (t *trial) strikeNow(ctx context.Context, kill Kill) error {
+// markersAtMost bounds what transactions write into the outputs at their ends, late on a real cluster: a growth within it
+// says nothing.
+const markersAtMost = 2 * 3 * partitions
+
+// caught reports that the worker has come far enough and has written outputs that no commit covers, or that it has nothing
+// left to do: the rest of the feed may call for no outputs.
+func (t *trial) caught(ctx context.Context, a *aim) (bool, error) {
+	a.uncommitted = 0
+	if t.committed >= a.ahead {
+		return true, nil
+	}
+	if t.committed < a.at {
+		return false, nil
+	}
+	written, err := t.kafka.written(ctx)
+	if err != nil {
+		return false, err
+	}
+	if a.seen != t.committed {
+		a.seen, a.base = t.committed, written
+		return false, nil
+	}
+	if written-a.base <= markersAtMost {
+		return false, nil
+	}
+	a.uncommitted = written - a.base
+	err = t.look(ctx) // they may have been committed since
+	return err == nil && t.committed == a.seen, err
+}
+
+func (t *trial) kill(ctx context.Context, a aim) error {
 	t.worker.kill()
 	t.killedAt = time.Now()
 	if err := t.look(ctx); err != nil {
 		return err
 	}
-	kill.Committed = t.committed
-	t.result.Replayed += int(t.replayed.Load())
-	t.result.Kills = append(t.result.Kills, kill)
+	t.result.Replayed += int(t.replayed.Swap(0))
+	t.result.Kills = append(t.result.Kills, Kill{
+		Sent: int(t.feeder.sent.Load()), Committed: t.committed, Uncommitted: a.uncommitted, Midway: a.uncommitted > 0,
+	})
 	t.back = &t.result.Kills[len(t.result.Kills)-1]
 	where := "at rest"
-	if kill.Midway {
-		where = fmt.Sprintf("in the middle of its work, %d outputs after message %d", kill.Outputs, kill.After)
+	if a.uncommitted > 0 {
+		where = fmt.Sprintf("%d outputs after its last commit", a.uncommitted)
 	}
-	t.Watch.Happened(fmt.Sprintf("kill %d of %d: SIGKILL %s", len(t.result.Kills), t.Kills, where))
+	t.Watch.Happened(fmt.Sprintf("kill %d of %d: SIGKILL %s, %d messages committed", len(t.result.Kills), t.Kills, where, t.committed))
 	return nil
 }
 

@@ -203,9 +203,6 @@ func (t *topics) create(ctx context.Context, cfg *Config, in graph.InternalTopic
 	for k, v := range settings(in.Kind) {
 		values[k] = &v
 	}
-	if in.Kind == graph.TopicDeadLetters { // a record at the limit must fit with its error headers
-		values["max.message.bytes"] = kadm.StringPtr(strconv.Itoa(cfg.MaxRecordBytes + 64<<10))
-	}
 	resp, err := t.admin.CreateTopic(ctx, partitions, cfg.ReplicationFactor, values, in.Name)
 	if err == nil {
 		err = resp.Err
@@ -287,10 +284,7 @@ func (t *topics) learn(name string, values map[string]string) {
 	defer t.mu.Unlock()
 	info := t.mu.byName[name]
 	if n, err := strconv.Atoi(values["max.message.bytes"]); err == nil {
-		info.maxBytes = n
-		if n > t.maxRecord && !strings.HasSuffix(name, "-dead-letters") {
-			info.maxBytes = t.maxRecord
-		}
+		info.maxBytes = min(n, t.maxRecord) // which bounds the client's batches too
 	}
 	if ms, err := strconv.ParseInt(values["delete.retention.ms"], 10, 64); err == nil {
 		info.tombstones = time.Duration(min(ms, int64(1<<43))) * time.Millisecond

@@ -35,12 +35,18 @@ type App struct {
 	remembers          bool // the state directory knew the topology
 	db                 *statestore.DB
 
+	// ready is what the listener was told last; locked before mu, and while it is told, so that it is told in order.
+	ready struct {
+		sync.Mutex
+		told bool
+	}
 	mu struct {
 		sync.Mutex
 		running bool
 		tasks   map[statestore.TaskID]TaskStatus
 		held    map[statestore.TaskID]uint64
 		cuts    map[topicPartition]int64
+		wiped   bool // the store was damaged and dropped
 		joined  map[int]bool // workers that the group has answered
 		ending  string       // what the application waits for before it is gone
 		failed  error
@@ -124,8 +130,8 @@ func (a *App) runWith(ctx context.Context, dir *directory) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := a.openState(dir); err != nil {
-		return err
+	if err := a.openState(ctx, dir); err != nil {
+		return errors.Join(err, a.closeState(ctx))
 	}
 	if err := a.forget(ctx, admin, dropped); err != nil {
 		return errors.Join(err, a.closeState(ctx))
@@ -141,7 +147,7 @@ func (a *App) runWith(ctx context.Context, dir *directory) (err error) {
 			l.AppStarted(metrics.AppStart{App: a.plan.App, Fingerprint: a.fingerprint.HashText(), Guarantee: "exactly-once"})
 		}
 	})
-	return errors.Join(a.runWorkers(ctx, admin), a.closeState(ctx))
+	return errors.Join(a.runThroughDamage(ctx, admin), a.closeState(ctx))
 }
 
 // checkDirectory compares the topology with the one that the state directory was written by. It returns the stores whose
@@ -200,7 +206,7 @@ func (a *App) stateHash(sub string) [8]byte {
 }
 
 // openState opens the store when some sub-topology keeps state.
-func (a *App) openState(dir *directory) error {
+func (a *App) openState(ctx context.Context, dir *directory) error {
 	if !slices.ContainsFunc(a.plan.Subs, (*graph.SubTopology).Stateful) {
 		return nil
 	}
@@ -213,7 +219,7 @@ func (a *App) openState(dir *directory) error {
 	if err != nil {
 		return err
 	}
-	return a.noteHeld()
+	return a.noteHeldUndamaged(ctx)
 }
 
 func (a *App) openEngine(dir *directory) (statestore.Engine, error) {

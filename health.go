@@ -30,12 +30,28 @@ func (a *App) Health() health.Report {
 
 func (a *App) stopping() {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.mu.ending = "stopping"
+	a.mu.Unlock()
+	a.noteReady()
 }
 
 func (a *App) ended(err error) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.mu.ending, a.mu.failed = "stopped", err
+	a.mu.Unlock()
+	a.noteReady()
+}
+
+// noteReady tells the listener when the application begins or ceases to be ready.
+func (a *App) noteReady() {
+	l := a.cfg.Listener.ReadyChanged
+	if l == nil {
+		return
+	}
+	a.ready.Lock()
+	defer a.ready.Unlock()
+	if _, now := a.Health().Ready(); now != a.ready.told {
+		a.ready.told = now
+		l(metrics.Ready{Ready: now})
+	}
 }

@@ -15,17 +15,10 @@ import (
 // healthOf starts an application, waits until its health is ready, and returns it with a function that stops it.
 func healthOf(t *testing.T, brokers []string, instance string) (*oncemill.App, func() error) {
 	t.Helper()
-	changed := make(chan struct{}, 1)
-	note := func() {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	}
+	changed := make(chan bool, 8)
 	app, err := oncemill.New(oncemill.Config{Brokers: brokers, StateDir: t.TempDir(), InstanceID: instance, Topology: counting("healthy"),
 		Logger: slog.New(slog.DiscardHandler), Listener: metrics.Listener{
-			RebalanceEnded:   func(metrics.RebalanceEnd) { note() },
-			TaskStateChanged: func(metrics.TaskStateChange) { note() },
+			ReadyChanged: func(e metrics.Ready) { changed <- e.Ready },
 		}})
 	if err != nil {
 		t.Fatal(err)
@@ -36,17 +29,21 @@ func healthOf(t *testing.T, brokers []string, instance string) (*oncemill.App, f
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	done := make(chan error, 1)
 	go func() { done <- app.Run(ctx) }()
-	for {
-		if _, ready := app.Health().Ready(); ready {
-			break
+	select {
+	case ready := <-changed:
+		if reason, now := app.Health().Ready(); !ready || !now {
+			t.Fatalf("told ready %v; %q", ready, reason)
 		}
-		select {
-		case <-changed:
-		case err := <-done:
-			t.Fatalf("it ended before it was ready: %v", err)
-		}
+	case err := <-done:
+		t.Fatalf("it ended before it was ready: %v", err)
 	}
-	return app, func() error { cancel(); return <-done }
+	return app, func() error {
+		cancel()
+		if <-changed {
+			t.Error("told ready while it stops")
+		}
+		return <-done
+	}
 }
 
 // A process that the group gave nothing is ready, but not before the group has answered.

@@ -28,6 +28,7 @@ func (w *worker) setState(id statestore.TaskID, state metrics.TaskState, n uint6
 	if l := a.cfg.Listener.TaskStateChanged; l != nil {
 		l(metrics.TaskStateChange{Task: id.String(), Worker: w.name(), From: before, To: state})
 	}
+	a.noteReady()
 }
 
 // rebalanced tells of an event of the group that was handled. The first one means that the worker has joined.
@@ -40,6 +41,7 @@ func (w *worker) rebalanced(e metrics.RebalanceEnd, began time.Time) {
 		e.Worker, e.Duration = w.name(), time.Since(began)
 		l(e)
 	}
+	a.noteReady()
 }
 
 func (w *worker) restoreStarted(id statestore.TaskID, cause restoreCause, records int64) {

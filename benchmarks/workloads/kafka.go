@@ -1,0 +1,162 @@
+package workloads
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Partitions of every topic of the benchmarks.
+const Partitions = 4
+
+// listInterval is the pause between two looks for a new topic.
+const listInterval = 50 * time.Millisecond
+
+// CreateTopic creates a topic that keeps its records, and returns when the brokers list it; one that exists stays as it is.
+func CreateTopic(ctx context.Context, admin *kadm.Client, name string) error {
+	forever := "-1"
+	_, err := admin.CreateTopic(ctx, Partitions, -1, map[string]*string{"retention.ms": &forever, "retention.bytes": &forever}, name)
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		return fmt.Errorf("create topic %s: %w", name, err)
+	}
+	tick := time.NewTicker(listInterval)
+	defer tick.Stop()
+	for {
+		topics, err := admin.ListTopics(ctx, name)
+		if err != nil {
+			return err
+		}
+		if len(topics[name].Partitions) == Partitions && topics.Error() == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("topic %s was created and is not listed: %w", name, context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// Load fills the input topic, once: a topic that has all its records stays as it is, a half filled one is made anew. added
+// is told how many records were acknowledged.
+func Load(ctx context.Context, brokers []string, in Input, added func(n int64)) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ProducerLinger(20*time.Millisecond), kgo.MaxBufferedRecords(200_000),
+		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxProduceRequestsInflightPerBroker(1))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	if err := CreateTopic(ctx, admin, in.Topic()); err != nil {
+		return err
+	}
+	ends, err := admin.ListEndOffsets(ctx, in.Topic())
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("offsets of %s: %w", in.Topic(), err)
+	}
+	have := int64(0)
+	ends.Each(func(o kadm.ListedOffset) { have += o.Offset })
+	switch have {
+	case in.Records:
+		added(have)
+		return nil
+	case 0:
+		return fill(ctx, client, in, added)
+	}
+	return fmt.Errorf("topic %s holds %d of %d records, the rest of a load that was interrupted; delete it", in.Topic(), have, in.Records)
+}
+
+func fill(ctx context.Context, client *kgo.Client, in Input, added func(n int64)) error {
+	var failed atomic.Pointer[error]
+	for i := range in.Records {
+		client.Produce(ctx, in.Record(i), func(_ *kgo.Record, err error) {
+			if err != nil {
+				failed.CompareAndSwap(nil, &err)
+			}
+		})
+		if (i+1)%10_000 == 0 {
+			added(10_000)
+		}
+		if failed.Load() != nil {
+			break
+		}
+	}
+	if err := client.Flush(ctx); err != nil {
+		return err
+	}
+	if err := failed.Load(); err != nil {
+		return fmt.Errorf("load %s: %w", in.Topic(), *err)
+	}
+	added(in.Records % 10_000)
+	return nil
+}
+
+// Offsets are positions by partition.
+type Offsets map[int32]int64
+
+// Ends returns the ends of a topic: all records, or only up to the last stable offset.
+func Ends(ctx context.Context, brokers []string, topic string, stable bool) (Offsets, error) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	list := admin.ListEndOffsets
+	if stable {
+		list = admin.ListCommittedOffsets
+	}
+	listed, err := list(ctx, topic)
+	if err == nil {
+		err = listed.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("offsets of %s: %w", topic, err)
+	}
+	ends := Offsets{}
+	listed.Each(func(o kadm.ListedOffset) { ends[o.Partition] = o.Offset })
+	return ends, nil
+}
+
+// Read reads the committed records of a topic from the given positions (nil: from the beginning) until each returns false,
+// or, if ends is not nil, up to there.
+func Read(ctx context.Context, brokers []string, topic string, from, ends Offsets, each func(r *kgo.Record) bool) error {
+	left := 0
+	starts := map[int32]kgo.Offset{}
+	for p := range int32(Partitions) {
+		starts[p] = kgo.NewOffset().At(from[p])
+		if ends == nil || ends[p] > from[p] {
+			left++
+		}
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+		kgo.FetchMaxWait(100*time.Millisecond), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: starts}))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for more := true; more && left > 0; {
+		fetches := client.PollRecords(ctx, 20_000)
+		if err := fetches.Err(); err != nil {
+			return fmt.Errorf("read %s: %w", topic, err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			if ends != nil && r.Offset+1 == ends[r.Partition] {
+				left--
+			}
+			if more && !r.Attrs.IsControl() {
+				more = each(r)
+			}
+		})
+	}
+	return nil
+}

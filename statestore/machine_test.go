@@ -14,6 +14,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/oncemill/oncemill/internal/invariants"
 	"github.com/oncemill/oncemill/statestore"
 	"github.com/oncemill/oncemill/statestore/memory"
 	"github.com/oncemill/oncemill/statestore/pebble"
@@ -502,7 +503,11 @@ func TestProtocolAgainstModel(t *testing.T) {
 	for _, engine := range []string{"memory", "pebble"} {
 		t.Run(engine, func(t *testing.T) {
 			reached := map[string]int{}
-			for seed := range uint64(machineSeeds) {
+			seeds := uint64(machineSeeds)
+			if invariants.Enabled { // the race detector makes a run ten times as long
+				seeds /= 4
+			}
+			for seed := range seeds {
 				runMachine(t, seed, engine == "pebble", reached)
 				if t.Failed() {
 					return

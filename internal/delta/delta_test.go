@@ -168,7 +168,7 @@ func TestOverlayAgainstModel(t *testing.T) {
 
 func TestMergeAgainstModel(t *testing.T) {
 	rewrites := 0
-	for seed := range uint64(150) {
+	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		keys, value := world(r)
 		pool, over, active := NewPool(1<<20), &Account{}, &Account{}

@@ -363,6 +363,7 @@ func BenchmarkGetAbsent(b *testing.B) {
 	}
 	key := []byte("a000000x")
 	b.ReportAllocs()
+	b.ResetTimer()
 	for i := range b.N {
 		n := i * 7919 % 200_000
 		for d := 6; d > 0; d-- {

@@ -24,8 +24,20 @@ const testTimeout = 2 * time.Minute
 
 func TestMain(m *testing.M) { os.Exit(runWithBroker(m)) }
 
+// scratch is a directory for what is built for all tests.
+var scratch string
+
+// shortSessions lets the tests of the group wait seconds and not a minute for a member that is gone.
+var shortSessions = map[string]string{"group.min.session.timeout.ms": "1000"}
+
 func runWithBroker(m *testing.M) int {
-	cluster, err := kafkaproc.Start(context.Background(), kafkaproc.Config{Secure: true})
+	var err error
+	if scratch, err = os.MkdirTemp("", "oncemill-kafkatest-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(scratch)
+	cluster, err := kafkaproc.Start(context.Background(), kafkaproc.Config{Secure: true, Extra: shortSessions})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -8,7 +8,7 @@ import (
 )
 
 func TestLinesTellNullFromEmpty(t *testing.T) {
-	const lines = `{"partition":1,"offset":2,"timestamp":3,"leaderEpoch":4,"key":null,"value":"","headers":[{"key":"h","value":null},{"key":"h","value":"AP8="}]}
+	const lines = `{"topic":"orders","partition":1,"offset":2,"timestamp":3,"leaderEpoch":4,"key":null,"value":"","headers":[{"key":"h","value":null},{"key":"h","value":"AP8="}]}
 {"key":"","value":null,"headers":[]}
 `
 	var got []dumpLine
@@ -19,7 +19,7 @@ func TestLinesTellNullFromEmpty(t *testing.T) {
 	if err != nil || len(got) != 2 {
 		t.Fatalf("got %v, %v", got, err)
 	}
-	first, second := got[0].record("orders"), got[1].record("orders")
+	first, second := got[0].record(), got[1].record()
 	if first.Key != nil || first.Value == nil || second.Key == nil || second.Value != nil {
 		t.Errorf("null and empty are mixed up: %+v %+v", first, second)
 	}

@@ -18,9 +18,9 @@ import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /**
- * Prints the records of a topic, one JSON object per line with keys, values and headers in base64, from the beginning up
- * to the end offsets of the moment: {@code Dump BOOTSTRAP TOPIC ISOLATION [PARTITION...]}. Under read_committed the end
- * is the last stable offset, so that an open transaction does not make it wait.
+ * Prints the records of topics, one JSON object per line with keys, values and headers in base64, from the beginning up
+ * to the end offsets of the moment: {@code Dump BOOTSTRAP TOPIC[,TOPIC...] ISOLATION [PARTITION...]}. Under
+ * read_committed the end is the last stable offset, so that an open transaction does not make it wait.
  */
 public final class Dump {
     private Dump() {}
@@ -44,17 +44,25 @@ public final class Dump {
 
     private static List<TopicPartition> partitions(KafkaConsumer<?, ?> consumer, String[] args) {
         List<TopicPartition> partitions = new ArrayList<>();
-        for (int i = 3; i < args.length; i++) {
-            partitions.add(new TopicPartition(args[1], Integer.parseInt(args[i])));
+        for (String topic : args[1].split(",")) {
+            for (int i = 3; i < args.length; i++) {
+                partitions.add(new TopicPartition(topic, Integer.parseInt(args[i])));
+            }
+            if (args.length == 3) {
+                partitions.addAll(all(consumer, topic));
+            }
         }
-        if (partitions.isEmpty()) {
-            List<PartitionInfo> known = consumer.partitionsFor(args[1]);
-            if (known == null || known.isEmpty()) {
-                throw new IllegalArgumentException("topic " + args[1] + " does not exist");
-            }
-            for (PartitionInfo p : known) {
-                partitions.add(new TopicPartition(p.topic(), p.partition()));
-            }
+        return partitions;
+    }
+
+    private static List<TopicPartition> all(KafkaConsumer<?, ?> consumer, String topic) {
+        List<PartitionInfo> known = consumer.partitionsFor(topic);
+        if (known == null || known.isEmpty()) {
+            throw new IllegalArgumentException("topic " + topic + " does not exist");
+        }
+        List<TopicPartition> partitions = new ArrayList<>();
+        for (PartitionInfo p : known) {
+            partitions.add(new TopicPartition(p.topic(), p.partition()));
         }
         return partitions;
     }
@@ -85,6 +93,7 @@ public final class Dump {
 
     private static ObjectNode line(ConsumerRecord<byte[], byte[]> r) {
         ObjectNode line = Lines.object();
+        line.put("topic", r.topic());
         line.put("partition", r.partition());
         line.put("offset", r.offset());
         line.put("timestamp", r.timestamp());

@@ -49,7 +49,7 @@ type directory struct {
 // openDirectory locks the directory and checks that it is ours; an empty or absent one becomes ours.
 func openDirectory(path, app, instance string) (*directory, error) {
 	unusable := func(err error) error { return problem.Wrap(problem.DirectoryUnusable, path, err) }
-	if err := os.MkdirAll(path, 0o755); err != nil {
+	if err := makeDurable(path); err != nil {
 		return nil, unusable(err)
 	}
 	entries, err := os.ReadDir(path)
@@ -163,14 +163,39 @@ func (d *directory) save() error {
 	if err := os.Rename(temporary, filepath.Join(d.path, identityFile)); err != nil {
 		return fail(err)
 	}
-	dir, err := os.Open(d.path)
-	if err != nil {
-		return fail(err)
-	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+	if err := syncDirectory(d.path); err != nil {
 		return fail(err)
 	}
 	return nil
+}
+
+// makeDurable makes a directory and its parents, so that a crash of the machine cannot take them away with what is written
+// into them later.
+func makeDurable(path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil
+	}
+	if parent := filepath.Dir(path); parent != path {
+		if err := makeDurable(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDirectory(filepath.Dir(path))
+}
+
+func syncDirectory(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func (d *directory) enginePath() string { return filepath.Join(d.path, engineDir) }

@@ -319,6 +319,8 @@ func TestWhatIsMissing(t *testing.T) {
 	topology.Repartition(top, "by-id", s, keys, keys, topology.Partitions(-1))
 	place(here(1))
 	topology.Sink(top, "out3", s, "topic", keys, keys, topology.Partitions(3))
+	place(here(1))
+	topology.Sink(top, "out4", s, "topic", keys, keys, topology.DeduplicateAfter(dedup.Config{}))
 	want := []string{
 		places[0] + `: node "orders" has no serde for its key`,
 		places[1] + `: node "count" has no function`,
@@ -326,6 +328,7 @@ func TestWhatIsMissing(t *testing.T) {
 		places[3] + `: node "out2" has no serde for its value`,
 		places[4] + `: Repartition "by-id": -1 partitions`,
 		places[5] + `: sink "out3": topology.Partitions is for Repartition; the topic of a sink is yours, create it as you want it`,
+		places[6] + `: sink "out4": topology.DeduplicateAfter is for Repartition; the records of a sink are somebody else's input`,
 	}
 	if got := mistakes(t, top); !slices.Equal(got, want) {
 		t.Errorf("got:\n  %s\nwant:\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))

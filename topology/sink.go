@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/oncemill/oncemill/dedup"
 	"github.com/oncemill/oncemill/internal/graph"
 	"github.com/oncemill/oncemill/processor"
 	"github.com/oncemill/oncemill/record"
@@ -18,6 +19,7 @@ type sinkOptions struct {
 	partition  any // Partitioner[K, V]
 	partitions int32
 	retention  time.Duration
+	dedup      *dedup.Config
 }
 
 // Partitioner chooses the partition of an output, from 0 up to and excluding partitions. key is the encoded key, nil for
@@ -32,6 +34,11 @@ func PartitionBy[K, V any](p Partitioner[K, V]) SinkOption {
 
 // Partitions sets the number of partitions of a repartition topic; without it, it has as many as the input of the stream.
 func Partitions(n int32) SinkOption { return func(o *sinkOptions) { o.partitions = n } }
+
+// DeduplicateAfter admits each message of a repartition topic once, as Deduplicate does for a source: the copies of a message
+// meet where its new key puts them, however they were spread before. Conflicts are looked for between key and value as they
+// lie in the repartition topic.
+func DeduplicateAfter(cfg dedup.Config) SinkOption { return func(o *sinkOptions) { o.dedup = &cfg } }
 
 // OnEncodeFailure sets the policy for outputs that cannot be encoded, are too large, or have no topic or partition.
 func OnEncodeFailure(p processor.Policy) SinkOption {
@@ -68,6 +75,9 @@ func sink[K, V any](t *Topology, what, name string, in Stream[K, V], topic strin
 	if o.partitions != 0 && what != "Repartition" {
 		t.errorf("%s: sink %q: topology.Partitions is for Repartition; the topic of a sink is yours, create it as you want it", caller(), name)
 	}
+	if o.dedup != nil && what != "Repartition" {
+		t.errorf("%s: sink %q: topology.DeduplicateAfter is for Repartition; the records of a sink are somebody else's input", caller(), name)
+	}
 	if topic == "" && dynamic == nil {
 		t.errorf("%s: sink %q has no topic", caller(), name)
 	}
@@ -91,7 +101,11 @@ func Repartition[K, V any](t *Topology, name string, in Stream[K, V], keys serde
 		t.errorf("%s: Repartition %q: %d partitions", caller(), name, o.partitions)
 	}
 	t.parts[name] = o.partitions
-	out := Source(t, name, topic, keys, values)
+	var sourceOptions []SourceOption
+	if o.dedup != nil {
+		sourceOptions = append(sourceOptions, Deduplicate(*o.dedup))
+	}
+	out := Source(t, name, topic, keys, values, sourceOptions...)
 	t.nodes[out.node].Repartition = name
 	return out
 }

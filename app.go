@@ -16,6 +16,7 @@ import (
 	"github.com/oncemill/oncemill/internal/assignment"
 	"github.com/oncemill/oncemill/internal/graph"
 	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/internal/step"
 	"github.com/oncemill/oncemill/metrics"
 	"github.com/oncemill/oncemill/statestore"
 	"github.com/oncemill/oncemill/statestore/pebble"
@@ -46,7 +47,7 @@ type App struct {
 		tasks   map[statestore.TaskID]TaskStatus
 		held    map[statestore.TaskID]uint64
 		cuts    map[topicPartition]int64
-		wiped   bool // the store was damaged and dropped
+		wiped   bool         // the store was damaged and dropped
 		joined  map[int]bool // workers that the group has answered
 		ending  string       // what the application waits for before it is gone
 		failed  error
@@ -215,11 +216,19 @@ func (a *App) openState(ctx context.Context, dir *directory) error {
 		return err
 	}
 	a.db, err = statestore.Open(statestore.Config{Engine: engine, MemoryBudget: a.cfg.MemoryBudget - a.cfg.cacheShare(),
-		CheckpointRecords: a.cfg.CheckpointRecords, CheckpointInterval: a.cfg.CheckpointInterval, OnCheckpoint: a.checkpointDone})
+		CheckpointRecords: a.cfg.CheckpointRecords, CheckpointInterval: a.cfg.CheckpointInterval, OnCheckpoint: a.checkpointDone, Hooks: a.storeHooks()})
 	if err != nil {
 		return err
 	}
 	return a.noteHeldUndamaged(ctx)
+}
+
+// storeHooks let an observer of the steps see the writer of the store, which is no worker and cannot unwind.
+func (a *App) storeHooks() statestore.Hooks {
+	if a.cfg.Steps == nil {
+		return statestore.Hooks{}
+	}
+	return statestore.Hooks{BeforeIngest: func() { _ = a.cfg.Steps.At(-1, step.Ingest) }}
 }
 
 func (a *App) openEngine(dir *directory) (statestore.Engine, error) {

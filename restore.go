@@ -147,6 +147,9 @@ func (j *restoreJob) acquire(ctx context.Context) error {
 			j.state = state
 			return nil
 		}
+		if isDamage(err) {
+			return j.acquireDamaged(ctx, err)
+		}
 		if !errors.Is(err, statestore.ErrHeld) {
 			return err
 		}
@@ -184,7 +187,9 @@ func (j *restoreJob) listLogs(ctx context.Context) error {
 func (j *restoreJob) judgeLocal(ctx context.Context) error {
 	at, found := j.state.Position()
 	if !found {
-		j.cause = restoreFull
+		if j.cause = restoreFull; j.w.app.wasWiped() {
+			j.cause = restoreWiped
+		}
 		return nil
 	}
 	reason, err := j.unusable(ctx, &at)
@@ -219,6 +224,9 @@ func (j *restoreJob) unusable(ctx context.Context, at *statestore.Position) (res
 	if j.ours && at.N > j.meta.N {
 		return restoreDiverged, nil
 	}
+	// Nothing was missed at the committed counter, whatever the age: the log then goes on with transaction markers only, which
+	// no position includes.
+	fresh := j.ours && at.N == j.meta.N
 	for _, l := range j.logs {
 		for _, p := range at.Logs {
 			if p.Topic != l.store.Changelog {
@@ -228,9 +236,9 @@ func (j *restoreJob) unusable(ctx context.Context, at *statestore.Position) (res
 			switch {
 			case p.Next > l.end, p.TopicID != info.id:
 				return restoreDiverged, nil
-			case p.Next < l.start && l.store.Kind != statestore.KindMarkers:
+			case !fresh && p.Next < l.start && l.store.Kind != statestore.KindMarkers:
 				return restoreExpired, nil // expired markers may be cut off, state may not
-			case p.Next < l.end && info.tombstones > 0 && time.Since(at.WrittenAt) > info.tombstones && l.store.Kind != statestore.KindMarkers:
+			case !fresh && p.Next < l.end && info.tombstones > 0 && time.Since(at.WrittenAt) > info.tombstones && l.store.Kind != statestore.KindMarkers:
 				return restoreExpired, nil // deleted keys could rise again
 			}
 			if p.LeaderEpoch < 0 {

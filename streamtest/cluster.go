@@ -2,6 +2,7 @@ package streamtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -216,6 +217,17 @@ func (c *Cluster) Produce(topic string, messages ...Message) {
 func (c *Cluster) Refuse(key kmsg.Key, err *kerr.Error, times int) *kfake.FaultHandle {
 	c.trace.fault("brokers refuse %s with %v, %d times", key.Name(), err, times)
 	return c.broker.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: err, Count: times})
+}
+
+// Recreate deletes a topic and creates it again, empty, with another topic id.
+func (c *Cluster) Recreate(topic string) {
+	c.t.Helper()
+	c.trace.fault("topic %s is deleted and created again", topic)
+	n := int32(len(c.broker.PartitionInfos(topic)))
+	if err := errors.Join(c.broker.DeleteTopic(topic), c.broker.CreateTopic(topic, n, nil)); err != nil {
+		c.t.Fatalf("streamtest: %v", err)
+	}
+	c.client.PurgeTopicsFromClient(topic)
 }
 
 // MoveLeaders gives every partition a new leader, and raises its leader epoch.

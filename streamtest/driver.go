@@ -105,8 +105,9 @@ type Driver struct {
 
 // process is one process of the application: it has a disk and a store.
 type process struct {
-	disk Disk
-	db   *statestore.DB
+	disk  Disk
+	db    *statestore.DB
+	power *power
 }
 
 // slot is the place of one task.
@@ -274,8 +275,9 @@ func (d *Driver) openStore(p *process) error {
 	if err != nil {
 		return err
 	}
+	p.power = &power{Engine: engine}
 	p.db, err = statestore.Open(statestore.Config{
-		Engine: engine, MemoryBudget: d.opts.MemoryBudget, CheckpointRecords: d.opts.CheckpointRecords,
+		Engine: p.power, MemoryBudget: d.opts.MemoryBudget, CheckpointRecords: d.opts.CheckpointRecords,
 		CheckpointInterval: d.opts.CheckpointInterval, Now: d.Now, After: elapsed,
 	})
 	return err
@@ -291,25 +293,33 @@ func elapsed(time.Duration) <-chan time.Time {
 // shutdown stops everything as a crash of all processes does: what was not checkpointed is lost with the memory.
 func (d *Driver) shutdown() error {
 	var errs []error
+	for _, p := range d.processes {
+		if p.power != nil {
+			p.power.off.Store(true)
+		}
+	}
 	for _, s := range d.slots {
 		errs = append(errs, s.stop())
 	}
 	for _, p := range d.processes {
-		if p.db != nil {
-			errs = append(errs, p.db.Close(context.Background()))
-			p.db = nil
+		if p.db == nil {
+			continue
 		}
+		if err := p.db.Close(context.Background()); !errors.Is(err, errPowerOff) {
+			errs = append(errs, err)
+		}
+		p.db, p.power = nil, nil
 	}
 	return errors.Join(errs...)
 }
 
 // stop closes the task of the slot and gives its state up.
 func (s *slot) stop() error {
-	if s.task == nil {
-		return nil
+	var err error
+	if s.task != nil {
+		s.stats.add(s.task.TakeStats())
+		err = s.task.Close()
 	}
-	s.stats.add(s.task.TakeStats())
-	err := s.task.Close()
 	if s.state != nil {
 		s.state.Release()
 	}

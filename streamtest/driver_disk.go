@@ -1,8 +1,11 @@
 package streamtest
 
 import (
+	"context"
+	"errors"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/oncemill/oncemill/statestore"
 	"github.com/oncemill/oncemill/statestore/memory"
@@ -34,4 +37,29 @@ func PebbleDisks(dir string) func() Disk {
 
 func (d pebbleDisk) Open() (statestore.Engine, error) {
 	return pebble.Open(pebble.Config{Dir: d.dir, CacheBytes: 8 << 20})
+}
+
+// power is an engine whose process can be killed: a store that is closed writes what it still has, one that is killed does
+// not.
+type power struct {
+	statestore.Engine
+	off atomic.Bool
+}
+
+var errPowerOff = errors.New("streamtest: the process was killed")
+
+// Ingest implements statestore.Engine.
+func (p *power) Ingest(ctx context.Context, runs []statestore.Run) error {
+	if p.off.Load() {
+		return errPowerOff
+	}
+	return p.Engine.Ingest(ctx, runs)
+}
+
+// Excise implements statestore.Engine.
+func (p *power) Excise(ctx context.Context, lower, upper []byte) error {
+	if p.off.Load() {
+		return errPowerOff
+	}
+	return p.Engine.Excise(ctx, lower, upper)
 }

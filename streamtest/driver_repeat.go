@@ -3,6 +3,8 @@ package streamtest
 import (
 	"bytes"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/oncemill/oncemill/internal/graph"
@@ -126,31 +128,36 @@ func compareRecordings(t *testing.T, first, other *recording) {
 		t.Fatalf("streamtest: %d drivers in this run, %d in the first", len(other.drivers), len(first.drivers))
 	}
 	for i, d := range other.drivers {
-		got := d.take()
-		want := first.drivers[i].picture
-		for topic := range want.outputs {
-			for p := range want.outputs[topic] {
-				compareRecords(t, topic, want.outputs[topic][p], got.outputs[topic][p])
-			}
-		}
-		if err := compareCells(want.state, got.state); err != nil {
-			t.Fatalf("streamtest: the state differs from that of the first run: %v", err)
+		if err := first.drivers[i].picture.diff(d.take()); err != nil {
+			t.Fatalf("streamtest: not what came of the first run: %v", err)
 		}
 	}
 }
 
-func compareRecords(t *testing.T, topic string, want, got []record.Raw) {
-	t.Helper()
+// diff returns the first difference.
+func (p *picture) diff(got *picture) error {
+	for _, topic := range slices.Sorted(maps.Keys(p.outputs)) {
+		for i := range p.outputs[topic] {
+			if err := diffRecords(topic, p.outputs[topic][i], got.outputs[topic][i]); err != nil {
+				return err
+			}
+		}
+	}
+	return compareCells(p.state, got.state)
+}
+
+func diffRecords(topic string, want, got []record.Raw) error {
 	for i := range max(len(want), len(got)) {
 		switch {
 		case i >= len(want):
-			t.Fatalf("streamtest: topic %q has a record more than in the first run: %s", topic, describe(&got[i]))
+			return fmt.Errorf("topic %q has a record too much: %s", topic, describe(&got[i]))
 		case i >= len(got):
-			t.Fatalf("streamtest: topic %q lacks a record of the first run: %s", topic, describe(&want[i]))
+			return fmt.Errorf("topic %q lacks a record: %s", topic, describe(&want[i]))
 		case !sameRecord(&want[i], &got[i]):
-			t.Fatalf("streamtest: topic %q: %s, in the first run %s", topic, describe(&got[i]), describe(&want[i]))
+			return fmt.Errorf("topic %q: %s, want %s", topic, describe(&got[i]), describe(&want[i]))
 		}
 	}
+	return nil
 }
 
 func describe(r *record.Raw) string {

@@ -141,10 +141,13 @@ func (d *Driver) Recreate(topic string) {
 	if d.err != nil {
 		return
 	}
-	d.land(nil, false)
-	if t := d.topics.byName[topic]; t != nil {
-		t.recreate()
+	t := d.topics.byName[topic]
+	if t == nil {
+		d.failf("topic %q: the topology does not have it", topic)
+		return
 	}
+	d.land(nil, false)
+	t.recreate()
 	d.fail(d.restart())
 }
 

@@ -61,6 +61,9 @@ func (m Message) WithHeaders(headers ...record.Header) Message {
 	return m
 }
 
+// Header returns the value of the last header with that key, as text; empty when there is none.
+func (m Message) Header(key string) string { return Header(m.raw, key) }
+
 // At sets the timestamp.
 func (m Message) At(t time.Time) Message {
 	m.raw.Timestamp, m.timed = t, true

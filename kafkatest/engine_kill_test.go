@@ -23,7 +23,7 @@ var crashes = []workerproc.SelfSignal{
 // TestRetailJobSurvivesSIGKILL kills the worker at four steps of the commit path and twice from outside, then takes its disk
 // away.
 func TestRetailJobSurvivesSIGKILL(t *testing.T) {
-	killRetailJob(newRetailRun(t, shared, retailLines), retailPartitions*2)
+	killRetailJob(newRetailRun(t, shared, retailLines), tasks)
 }
 
 // killRetailJob runs the job to its end through all crashes, and judges it.

@@ -47,7 +47,8 @@ type Options struct {
 	MaxRecordBytes int
 	// FutureSkew is how far a timestamp may lie ahead of the clock. Default one hour.
 	FutureSkew time.Duration
-	// RefuseSkew sends records with timestamps out of bounds to the decode failure policy; without it they are clamped.
+	// RefuseSkew sends records with timestamps out of bounds to the decode failure policy; without it they count as records
+	// of now, or of 1970 if they are negative.
 	RefuseSkew bool
 	// MaxTimers bounds the timers that fire after one record. Default 1000.
 	MaxTimers int

@@ -121,14 +121,14 @@ func TestTimestampOutOfBounds(t *testing.T) {
 			if d.Stats().Clamped != 1 {
 				t.Fatalf("%d timestamps clamped", d.Stats().Clamped)
 			}
-			got, want := d.Output("events")[1].Timestamp, d.Now().Add(time.Hour)
+			got, want := d.Output("events")[1].Timestamp, d.Now()
 			if at == negative {
 				want = time.UnixMilli(0)
 			}
 			if !got.Equal(want) {
 				t.Fatalf("the output's timestamp is %v, want %v", got, want)
 			}
-			if st := d.StreamTime("commands", 0); st.After(d.Now().Add(time.Hour)) {
+			if st := d.StreamTime("commands", 0); !st.Equal(d.Now()) {
 				t.Fatalf("stream time %v", st)
 			}
 		})
@@ -252,4 +252,40 @@ func FuzzRecord(f *testing.F) {
 			t.Fatal("a redelivery was applied")
 		}
 	})
+}
+
+// A retry cannot mend a timestamp: it goes to what comes after the retries, and the record never runs.
+func TestRefusedTimestampIsNotRetried(t *testing.T) {
+	for name, policy := range map[string]processor.Policy{
+		"in place": processor.RetryInPlace(processor.DeadLetter(), 0, 0),
+		"delayed":  processor.DelayedRetry(processor.DeadLetter(), time.Second),
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPayments(paymentOptions{decode: policy})
+			d := p.driver(t, streamtest.Options{RefuseSkew: true})
+			d.Pipe("commands", confirm("o1", "p1").At(d.Now().AddDate(100, 0, 0)))
+			d.Advance(time.Minute)
+			d.Commit()
+			wantRuns(t, p.runs, 0)
+			wantLetters(t, d, string(problem.TimestampRefused))
+			if st := d.StreamTime("commands", 0); !st.IsZero() {
+				t.Fatalf("stream time %v", st)
+			}
+		})
+	}
+}
+
+// An impossible timestamp must not use up the skew that is allowed: it would expire the markers of a shorter window, and fire
+// the timers of the next hour.
+func TestFarFutureDoesNotMoveTimeAhead(t *testing.T) {
+	for _, refuse := range []bool{false, true} {
+		p := newPayments(paymentOptions{decode: processor.Skip(), dedup: &dedup.Config{ID: dedup.Header(idName), Window: 10 * time.Minute}})
+		d := p.driver(t, streamtest.Options{RefuseSkew: refuse})
+		d.Pipe("commands", confirm("o1", "p1"), confirm("o2", "p2").At(d.Now().AddDate(100, 0, 0)), confirm("o1", "p1"))
+		d.Commit()
+		wantOrder(t, d, p, "o1", Order{Paid: true, Payments: 1})
+		if st := d.StreamTime("commands", 0); !st.Equal(d.Now()) {
+			t.Fatalf("refuse %v: stream time %v, want the clock's %v", refuse, st, d.Now())
+		}
+	}
 }

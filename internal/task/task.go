@@ -61,7 +61,8 @@ type Config struct {
 type Skew struct {
 	// Future is how far a timestamp may lie ahead of the clock. Default one hour.
 	Future time.Duration
-	// Refuse sends such a record to the decode failure policy; without it the timestamp is clamped.
+	// Refuse sends such a record to the decode failure policy, without retries; without Refuse the record counts as one
+	// of now.
 	Refuse bool
 }
 
@@ -314,7 +315,7 @@ func (t *Task) admit(s *source, raw *record.Raw) error {
 	t.setMark()
 	if refused != nil && d.Action == dedup.Run {
 		t.current.raw = raw // a dead letter is unchanged
-		return t.settle(s, d, refused, 0)
+		return t.settle(s, d, refused, noRetries)
 	}
 	if d.Action == dedup.Run && t.parked != nil {
 		if waits, err := t.parked.waitBehind(s, d, raw); waits || err != nil {
@@ -323,6 +324,9 @@ func (t *Task) admit(s *source, raw *record.Raw) error {
 	}
 	return t.act(s, d, 0)
 }
+
+// noRetries is a number of attempts that no policy allows: what failed would fail again.
+const noRetries = math.MaxInt
 
 // act does what the verdict says. attempts counts the failed runs before.
 func (t *Task) act(s *source, d dedup.Decision, attempts int) error {
@@ -527,8 +531,8 @@ func (t *Task) boundTimestamp(s *source, raw *record.Raw) *host.Failure {
 	switch {
 	case ms < 0:
 		ms = 0
-	case ms > limit:
-		ms = limit
+	case ms > limit: // up to the clock, not to the limit: that would expire an hour of markers and fire an hour of timers
+		ms = max(0, t.clock.UnixMilli())
 	default:
 		t.current.timestamp = ms
 		return nil

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -133,6 +134,10 @@ func (j *restoreJob) apply(ctx context.Context, l *restoreLog, r *kgo.Record) er
 func (j *restoreJob) writeChunk(ctx context.Context) error {
 	at := j.position()
 	at.Checkpoint = j.at.Checkpoint
+	// The counter lies in the task's own changelog, which may be read before the others: it has to be read again.
+	at.Logs = slices.DeleteFunc(at.Logs, func(p statestore.LogPosition) bool {
+		return slices.ContainsFunc(j.logs, func(l *restoreLog) bool { return l.store.Kind == statestore.KindTask && l.store.Changelog == p.Topic })
+	})
 	j.state.SetPosition(at)
 	ticket := j.w.app.db.Checkpoint(j.state)
 	select {

@@ -138,18 +138,30 @@ func (w *worker) abandon([]*running) error {
 // startRestored begins to process tasks whose restore is done.
 func (w *worker) startRestored() error {
 	var started []*running
-	for _, done := range w.restore.finished() {
+	results := w.restore.finished()
+	for i, done := range results {
 		if done.err != nil {
+			letGoOf(results[i+1:])
 			return done.err
 		}
 		r, err := w.start(done)
 		if err != nil {
+			letGoOf(results[i:])
 			return err
 		}
 		started = append(started, r)
 	}
 	w.fetch(started...)
 	return nil
+}
+
+// letGoOf gives up restored tasks that were not started.
+func letGoOf(results []restored) {
+	for _, done := range results {
+		if done.state != nil {
+			done.state.Release()
+		}
+	}
 }
 
 func (w *worker) start(done restored) (*running, error) {

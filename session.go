@@ -87,6 +87,7 @@ func newSession(ctx context.Context, w *worker) (*session, error) {
 	}
 	s.client = client
 	if err := w.at(step.Fence); err != nil {
+		client.Close()
 		return nil, err
 	}
 	if err := retry(ctx, func() error { _, _, err := client.ProducerID(ctx); return err }); err != nil {

@@ -309,19 +309,25 @@ func (w *worker) mustCommitNow(s slot, r *kgo.Record, began time.Time) bool {
 		return true
 	}
 	if s.run.task.Steps()&255 != 0 {
-		return false
+		return s.run.bytes() >= cfg.CommitBytes // a few large records, or one that writes much
 	}
 	return w.transactionLarge()
+}
+
+// bytes is the memory that the open transaction takes.
+func (r *running) bytes() int64 {
+	n := r.task.MemoryBytes()
+	if r.state != nil {
+		n += r.state.OverlayBytes()
+	}
+	return n
 }
 
 func (w *worker) transactionLarge() bool {
 	steps, bytes := 0, int64(0)
 	for _, r := range w.tasks {
 		steps += r.task.Steps()
-		bytes += r.task.MemoryBytes()
-		if r.state != nil {
-			bytes += r.state.OverlayBytes()
-		}
+		bytes += r.bytes()
 	}
 	return steps >= w.app.cfg.CommitRecords || bytes >= w.app.cfg.CommitBytes
 }

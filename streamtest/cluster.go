@@ -219,12 +219,17 @@ func (c *Cluster) Refuse(key kmsg.Key, err *kerr.Error, times int) *kfake.FaultH
 	return c.broker.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: err, Count: times})
 }
 
-// Recreate deletes a topic and creates it again, empty, with another topic id.
+// Recreate deletes a topic and creates it again with the same settings, empty, with another topic id.
 func (c *Cluster) Recreate(topic string) {
 	c.t.Helper()
 	c.trace.fault("topic %s is deleted and created again", topic)
-	n := int32(len(c.broker.PartitionInfos(topic)))
-	if err := errors.Join(c.broker.DeleteTopic(topic), c.broker.CreateTopic(topic, n, nil)); err != nil {
+	n, configs := int32(len(c.broker.PartitionInfos(topic))), map[string]string{}
+	for key, value := range c.broker.TopicInfo(topic).Configs {
+		if value != nil {
+			configs[key] = *value
+		}
+	}
+	if err := errors.Join(c.broker.DeleteTopic(topic), c.broker.CreateTopic(topic, n, configs)); err != nil {
 		c.t.Fatalf("streamtest: %v", err)
 	}
 	c.client.PurgeTopicsFromClient(topic)

@@ -168,15 +168,15 @@ func adds(prefix, key string, n int) (out []streamtest.Message) {
 	return out
 }
 
-// judge computes, with plain loops over the input topic, what must be in the output topic and in the state.
-type judge struct {
+// books are computed, with plain loops over the input topic: what must be in the output topic and in the state.
+type books struct {
 	outputs  map[string][]string // by key, in order
 	balances map[string]int64
 	ids      map[string]bool
 }
 
-func (l *ledger) judge(c *streamtest.Cluster) *judge {
-	j := &judge{outputs: map[string][]string{}, balances: map[string]int64{}, ids: map[string]bool{}}
+func (l *ledger) judge(c *streamtest.Cluster) *books {
+	j := &books{outputs: map[string][]string{}, balances: map[string]int64{}, ids: map[string]bool{}}
 	for _, r := range c.Committed("commands") {
 		id, key, words := streamtest.Header(r, idName), string(r.Key), strings.Fields(string(r.Value))
 		if j.ids[id] {
@@ -207,13 +207,13 @@ func (l *ledger) judge(c *streamtest.Cluster) *judge {
 }
 
 // ring adds a timer that must have fired after everything else of its key.
-func (j *judge) ring(key, name string) {
+func (j *books) ring(key, name string) {
 	j.balances[key] += 100
 	j.outputs[key] = append(j.outputs[key], "ring "+name)
 }
 
 // verify holds what readers see against the judge.
-func (l *ledger) verify(t testing.TB, c *streamtest.Cluster, j *judge) {
+func (l *ledger) verify(t testing.TB, c *streamtest.Cluster, j *books) {
 	t.Helper()
 	c.Settle()
 	outputs, ids := map[string][]string{}, map[string]bool{}

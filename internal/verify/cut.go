@@ -1,0 +1,120 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/oncemill/oncemill/dedup"
+	"github.com/oncemill/oncemill/internal/graph"
+	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/internal/task"
+	"github.com/oncemill/oncemill/statestore"
+)
+
+// cut decides how far everything is read: first the ends of the outputs, then the committed offsets, so that every output
+// that is read was made by an input below them.
+func (r *run) cut(ctx context.Context) error {
+	var names []string
+	groups := map[string]int32{}
+	for _, s := range r.Plan.Subs {
+		for _, in := range s.Inputs {
+			r.number[in.Topic] = uint16(len(r.names))
+			r.names = append(r.names, in.Topic)
+		}
+	}
+	r.outputs = append(r.Plan.Sinks(), r.Outputs...)
+	names = append(names, r.names...)
+	for _, in := range r.Plan.Internal {
+		switch in.Kind {
+		case graph.TopicRepartition, graph.TopicDeadLetters:
+			r.outputs = append(r.outputs, in.Name)
+		}
+		names = append(names, in.Name)
+	}
+	slices.Sort(r.outputs)
+	r.outputs = slices.Compact(r.outputs)
+	names = append(names, r.outputs...)
+	var err error
+	if r.topics, err = r.Log.Topics(ctx, names); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, ok := r.topics[name]; !ok {
+			return problem.New(problem.TopicMissing, fmt.Sprintf("topic %q", name), "it does not exist").
+				WithCure("name the brokers that the application runs on, and its job")
+		}
+	}
+	for _, name := range r.names {
+		groups[name] = r.topics[name].Partitions
+	}
+	committed, err := r.Log.Committed(ctx, r.Plan.App, groups)
+	if err != nil {
+		return err
+	}
+	for _, s := range r.Plan.Subs {
+		for p := range r.topics[s.Inputs[0].Topic].Partitions {
+			if err := r.addTask(s, p, committed); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addTask notes the positions of a task, and holds its offsets against each other.
+func (r *run) addTask(sub *graph.SubTopology, partition int32, committed map[string][]Committed) error {
+	t := &taskCut{id: statestore.TaskID{SubTopology: sub.Name, Partition: partition}, sub: sub, guards: map[int]*dedup.Guard{},
+		changelog: map[*graph.Store]*sorter{}}
+	r.tasks = append(r.tasks, t)
+	var first Committed
+	for i, in := range sub.Inputs {
+		if partition >= r.topics[in.Topic].Partitions {
+			return problem.New(problem.NotCopartitioned, fmt.Sprintf("sub-topology %q", sub.Name), "topic %q has %d partitions", in.Topic, r.topics[in.Topic].Partitions)
+		}
+		c := committed[in.Topic][partition]
+		t.next = append(t.next, c.Offset)
+		if i == 0 {
+			first = c
+		}
+		place := fmt.Sprintf("%s/%d, committed offset", in.Topic, partition)
+		r.check(CheckPositions).Checked++
+		m, ours, err := task.DecodeMetadata(c.Metadata)
+		switch {
+		case err != nil:
+			r.found(CheckPositions, problem.FindingCounter, place, "its metadata cannot be read: %v", err)
+		case (c.Offset < 0) != (first.Offset < 0):
+			r.found(CheckPositions, problem.FindingCounter, place, "it is %d, that of %s is %d: a transaction commits all inputs of a task", c.Offset, sub.Inputs[0].Topic, first.Offset)
+		case c.Offset >= 0 && !ours:
+			r.found(CheckPositions, problem.FindingCounter, place, "%d was not committed by the application: its metadata is %s", c.Offset, excerpt([]byte(c.Metadata)))
+		case c.Metadata != first.Metadata:
+			r.found(CheckPositions, problem.FindingCounter, place, "its transaction is %d, that of %s another: a transaction commits all inputs of a task", m.N, sub.Inputs[0].Topic)
+		case c.Offset > r.topics[in.Topic].Ends[partition] && c.Offset > 0:
+			if err := r.beyondEnd(in.Topic, partition, c.Offset); err != nil {
+				return err
+			}
+		}
+		if err == nil && ours && (!t.ours || m.N > t.meta.N) {
+			t.meta, t.ours = m, true
+		}
+		if n := r.Plan.Nodes[in.Source]; n.Dedup != nil && t.guards[in.Source] == nil {
+			if t.guards[in.Source], err = dedup.NewGuard(*n.Dedup, r.Plan.App, n.Name, nil); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// beyondEnd looks at a position behind the end of its topic: the end was listed before the offset was fetched, so it may have
+// grown.
+func (r *run) beyondEnd(topic string, partition int32, offset int64) error {
+	now, err := r.Log.Topics(context.Background(), []string{topic})
+	if err != nil {
+		return err
+	}
+	if end := now[topic].Ends[partition]; offset > end {
+		r.found(CheckPositions, problem.FindingCounter, fmt.Sprintf("%s/%d, committed offset", topic, partition), "%d lies behind the end of the topic, %d", offset, end)
+	}
+	return nil
+}

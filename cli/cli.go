@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -20,16 +21,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
-
-// App describes the application whose binary this is. The built-in command passes nil.
-type App struct {
-	// Name of the binary, as the user types it.
-	Name string
-	// Short is one line about it.
-	Short string
-	// Verbs are added to the built-in ones; one of the same name replaces it.
-	Verbs []Verb
-}
 
 // Verb makes the command of one verb. It is called once, before flags are read: use env only inside RunE.
 type Verb func(env *Env) *cobra.Command
@@ -57,7 +48,8 @@ type Env struct {
 	Timeout    time.Duration
 
 	configFile string
-	flags      *pflag.FlagSet
+	cmd        *cobra.Command // that runs
+	flags      *pflag.FlagSet // its flags, global ones included
 }
 
 // System is the Env of this process.
@@ -85,14 +77,21 @@ func (e *Env) Talk(format string, args ...any) {
 }
 
 // builtin are the verbs, in the order of the help.
-var builtin = []Verb{demoVerb, devVerb, configVerb, versionVerb, completionVerb}
+var builtin = []Verb{demoVerb, runVerb, dedupVerb, topologyVerb, devVerb, benchVerb, configVerb, versionVerb, completionVerb}
 
 // Main runs the command line of this process until it is done or interrupted, and returns the exit code. app is nil for the
-// built-in command.
+// built-in command. The first SIGINT or SIGTERM asks for a clean stop, the second one ends the process at once.
 func Main(app *App, args ...string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	go func() { // lives as long as the process
+		<-signals
+		stop()
+		<-signals
+		os.Exit(ExitInterrupted)
+	}()
 	return Run(ctx, System(app), args...)
 }
 
@@ -134,7 +133,10 @@ func New(env *Env) *cobra.Command {
 			}
 			return cmd.Help()
 		},
-		PersistentPreRunE: func(*cobra.Command, []string) error { return env.checkFlags() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			env.cmd, env.flags = cmd, cmd.Flags() // with those of the verb, some of which are settings
+			return env.checkFlags(cmd)
+		},
 	}
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
@@ -195,13 +197,20 @@ func (e *Env) globalFlags(f *pflag.FlagSet) {
 	f.Bool("help-json", false, "print commands and flags as JSON")
 }
 
-func (e *Env) checkFlags() error {
-	switch e.Format {
-	case "":
+// formatsOf is the annotation of a verb that has other formats than the usual ones.
+const formatsOf = "formats"
+
+func (e *Env) checkFlags(cmd *cobra.Command) error {
+	if e.Format == "" {
 		e.Format = "text"
-	case "table", "text", "json", "jsonl":
-	default:
-		return usageErrorf("-o %s: the formats are table, text, json and jsonl", e.Format)
+	}
+	formats := []string{"table", "text", "json", "jsonl"}
+	if own := cmd.Annotations[formatsOf]; own != "" {
+		formats = strings.Split(own, ",")
+	}
+	if !slices.Contains(formats, e.Format) {
+		last := len(formats) - 1
+		return usageErrorf("-o %s: the formats are %s and %s", e.Format, strings.Join(formats[:last], ", "), formats[last])
 	}
 	if e.Timeout <= 0 {
 		return usageErrorf("--timeout %s: it must be positive", e.Timeout)

@@ -50,7 +50,10 @@ func showConfig(env *Env, origin bool) error {
 		d.Header = append(d.Header, "ORIGIN")
 	}
 	rows := []settingRow{}
-	for _, s := range append(append([]setting(nil), settings...), setting{key: passwordKey}) {
+	for _, s := range append(allSettings(), setting{key: passwordKey}) {
+		if s.flagOnly {
+			continue
+		}
 		value, from := l.Lookup(s.key)
 		if s.key == passwordKey {
 			value = Secret(value).String()

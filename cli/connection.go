@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 
@@ -37,16 +37,7 @@ func (l *Layered) connection(e *Env) (Connection, error) {
 		errs = append(errs, fmt.Errorf("%s (%s): %s", key, origin, fmt.Sprintf(format, args...)))
 	}
 	text := func(key string) string { v, _ := l.Lookup(key); return v }
-	file := func(key string) string {
-		v, origin := l.Lookup(key)
-		switch {
-		case v == "" || filepath.IsAbs(v):
-			return v
-		case origin == "flag" || origin == "environment":
-			return e.path(v)
-		}
-		return filepath.Join(filepath.Dir(origin), v) // relative to the file that names it
-	}
+	file := func(key string) string { return l.path(e, key) }
 	for _, b := range strings.Split(text("brokers"), ",") {
 		if b = strings.TrimSpace(b); b == "" {
 			continue
@@ -139,13 +130,21 @@ func (c Connection) Options() ([]kgo.Opt, error) {
 	if cfg != nil {
 		opts = append(opts, kgo.DialTLSConfig(cfg))
 	}
-	switch c.SASL.Mechanism {
-	case "PLAIN":
-		opts = append(opts, kgo.SASL(plain.Auth{User: c.SASL.User, Pass: string(c.SASL.Password)}.AsMechanism()))
-	case "SCRAM-SHA-256":
-		opts = append(opts, kgo.SASL(scram.Auth{User: c.SASL.User, Pass: string(c.SASL.Password)}.AsSha256Mechanism()))
-	case "SCRAM-SHA-512":
-		opts = append(opts, kgo.SASL(scram.Auth{User: c.SASL.User, Pass: string(c.SASL.Password)}.AsSha512Mechanism()))
+	if m := c.SASL.mechanism(); m != nil {
+		opts = append(opts, kgo.SASL(m))
 	}
 	return opts, nil
+}
+
+// mechanism is the one that a client uses; nil without SASL.
+func (s SASL) mechanism() sasl.Mechanism {
+	switch s.Mechanism {
+	case "PLAIN":
+		return plain.Auth{User: s.User, Pass: string(s.Password)}.AsMechanism()
+	case "SCRAM-SHA-256":
+		return scram.Auth{User: s.User, Pass: string(s.Password)}.AsSha256Mechanism()
+	case "SCRAM-SHA-512":
+		return scram.Auth{User: s.User, Pass: string(s.Password)}.AsSha512Mechanism()
+	}
+	return nil
 }

@@ -54,6 +54,9 @@ func (u *usage) Unwrap() error { return u.err }
 
 func usageError(cmd *cobra.Command, err error) error { return &Exit{ExitUsage, &usage{cmd, err}} }
 
+// Usage is an error with exit code 2: what was typed cannot be meant.
+func Usage(format string, args ...any) error { return usageErrorf(format, args...) }
+
 func usageErrorf(format string, args ...any) error {
 	return usageError(nil, fmt.Errorf(format, args...))
 }
@@ -91,6 +94,12 @@ func exitOfProblem(code problem.Code) int {
 
 // printError writes an error for a person, each part on its line.
 func printError(env *Env, err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // several errors of one start: each with its parts
+		for _, err := range joined.Unwrap() {
+			printError(env, err)
+		}
+		return
+	}
 	p := painter(env, env.Stderr)
 	var coded *problem.Error
 	if !errors.As(err, &coded) {

@@ -23,7 +23,7 @@ func helpVerb(env *Env) *cobra.Command {
 			"help dev", "one verb"),
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := env.checkFlags(); err != nil {
+			if err := env.checkFlags(cmd); err != nil {
 				return err
 			}
 			if len(args) == 0 {

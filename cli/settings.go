@@ -12,6 +12,7 @@ import (
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
 
+	"github.com/oncemill/oncemill"
 	"github.com/oncemill/oncemill/internal/problem"
 )
 
@@ -61,6 +62,10 @@ type setting struct {
 	usage string
 	list  bool
 	truth bool
+	// flagOnly settings are not read from the environment or a file.
+	flagOnly bool
+	// apply sets it in the configuration of an application; nil where something else does.
+	apply func(c *oncemill.Config, text string) error
 }
 
 var settings = []setting{
@@ -73,6 +78,9 @@ var settings = []setting{
 	{key: "sasl.user", name: "sasl-user", usage: "SASL user"},
 	{key: "sasl.password_file", name: "sasl-password-file", usage: "file with the SASL password (or $ONCEMILL_SASL_PASSWORD)"},
 }
+
+// allSettings are those of connections and of applications.
+func allSettings() []setting { return slices.Concat(settings, appSettings) }
 
 // passwordKey has no flag, and no place in a file that is meant to be shared.
 const passwordKey = "sasl.password"
@@ -144,7 +152,7 @@ func (e *Env) Settings() (*Layered, error) {
 
 func (e *Env) fromFlags() map[string]any {
 	values := map[string]any{}
-	for _, s := range settings {
+	for _, s := range allSettings() {
 		f := e.flags.Lookup(s.name)
 		if f == nil || !f.Changed {
 			continue
@@ -160,10 +168,10 @@ func (e *Env) fromFlags() map[string]any {
 
 func (e *Env) fromEnvironment() map[string]any {
 	values := map[string]any{}
-	for _, s := range append(slices.Clone(settings), setting{key: passwordKey}) {
+	for _, s := range append(allSettings(), setting{key: passwordKey}) {
 		v := e.Getenv(envName(s.key))
 		switch {
-		case v == "":
+		case v == "" || s.flagOnly:
 		case s.list:
 			put(values, s.key, strings.Split(v, ","))
 		default:
@@ -260,7 +268,9 @@ func readConfig(path string) (map[string]any, error) {
 		case key == passwordKey:
 			unknown = append(unknown, fmt.Errorf("%s: a password does not belong in this file (cure: sasl.password_file, or $%s)",
 				key, envName(key)))
-		case !slices.ContainsFunc(settings, func(s setting) bool { return s.key == key }):
+		case slices.ContainsFunc(allSettings(), func(s setting) bool { return s.key == key && s.flagOnly }):
+			unknown = append(unknown, fmt.Errorf("%s: accepted on purpose means for one start (cure: a flag)", key))
+		case !slices.ContainsFunc(allSettings(), func(s setting) bool { return s.key == key }):
 			unknown = append(unknown, fmt.Errorf("%s: there is no such setting", key))
 		}
 	}

@@ -44,6 +44,7 @@ const (
 	ProduceFailed     Code = "OM215"
 	NullKeyRefused    Code = "OM216"
 	IDDuplicate       Code = "OM217"
+	RecordsRefused    Code = "OM218"
 )
 
 // State and its directory.
@@ -126,6 +127,7 @@ var entries = []Entry{
 	{ProduceFailed, "the broker refused an output", "see the cause", "The transaction was aborted; on the re-run the record meets its produce policy."},
 	{NullKeyRefused, "a record without a key", "send keys, or use --scope topic", "Deduplication is per partition; without a key a copy may land on another partition."},
 	{IDDuplicate, "a message came a second time", "none needed; mend the producer if there are many", "Its first copy was applied. The policy of the source sends duplicates to the dead letters; nothing else happened."},
+	{RecordsRefused, "some records were refused", "mend the records that are listed, and give them again", "A run over a finite input ended, and not all of it came through: the records listed have no id that can be used, or share an id with another record."},
 	{DirectoryInUse, "another process uses the state directory", "stop it, or use another directory", "One process owns a state directory; the lock ends with the process."},
 	{DirectoryForeign, "the state directory is not empty and not ours", "use an empty directory", "Nothing in it was touched."},
 	{DirectoryOtherApp, "the state directory belongs to another application", "use its own directory for each application", "Nothing in it was touched."},
@@ -152,7 +154,7 @@ var entries = []Entry{
 	{ChangelogTruncated, "the changelog no longer holds what the local state was built from", "none needed: the task's state is dropped and restored", ""},
 	{InputTruncated, "an input was truncated below the position", "see the difference; accept it on purpose", "The log that was processed is not the log that exists now."},
 	{TransactionTimeouts, "transactions time out again and again", "make the processors faster or raise Config.TransactionTimeout", ""},
-	{ListenFailed, "the embedded broker cannot listen on its port", "choose another port, or stop the process that has it", ""},
+	{ListenFailed, "a port cannot be listened on", "choose another port, or stop the process that has it", ""},
 	{TasksUnassigned, "no member of the group runs these tasks", "finish the rolling upgrade, or start a member with this topology", "A task is given only to a member that subscribes to all of its input topics and has the same sub-topology. Nothing is lost: the records wait in the topics."},
 	{Unfinished, "the work was not finished in time", "see what was missing; give it more time with --deadline", "The deadline is there so that nothing waits for ever. The message names what was awaited, and how far the work had come."},
 	{ChildEnded, "a process that was started here ended by itself", "see its last words", "The command runs its worker as a child process. It ended without having been told to."},

@@ -29,6 +29,7 @@ var details = map[Code]string{
 	ProduceFailed:        "Safe: an aborted transaction is invisible to read_committed consumers.\nExample: the topic's max.message.bytes was lowered while the application ran.",
 	NullKeyRefused:       "Safe: nothing was processed. --scope topic sends every record through a repartition topic keyed by its id; the order per key is then not kept.",
 	IDDuplicate:          "Safe: the duplicate changed nothing. With the policy drop, duplicates leave no trace but a count.\nExample: Duplicates: dedup.DeadLetter, and a producer that retries.",
+	RecordsRefused:       "Safe: all other records were handled once, and those listed were not. With --ignore-conflicts the same id with another body counts as a duplicate.\nExample: record 17: no id (json:order.id).",
 	DirectoryInUse:       "Safe: this process touched nothing. The message names the other process. After kill -9 the lock is free at once; a lock that seems stuck is a process that lives.\nExample: a second \"oncemill dev\" in the same folder: choose --data-dir, or use the one that runs.",
 	DirectoryForeign:     "Safe: a directory is only used when it is empty or was begun by oncemill.\nExample: --state . in a home folder.",
 	DirectoryOtherApp:    "Safe: state of two applications in one directory would be restored over each other. The message names the owner.",

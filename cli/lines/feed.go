@@ -1,0 +1,87 @@
+package lines
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// feeder sends the records of the input to the input topic.
+type feeder struct {
+	client *kgo.Client
+	in     *reader
+	read   func(n int64) // told of n more records
+
+	mu     sync.Mutex
+	failed error
+	first  int64 // offset of the first record of this run; -1 before it is known
+
+	count   int64 // records sent
+	refused []Refusal
+	long    int64
+}
+
+// slabBytes is how much memory records share: one allocation for many.
+const slabBytes = 256 << 10
+
+// tellEvery is how many records pass between two words about progress.
+const tellEvery = 1024
+
+// run sends everything, and returns when it is acknowledged.
+func (f *feeder) run(ctx context.Context) error {
+	f.first = -1
+	var slab []byte
+	told := int64(0)
+	for ctx.Err() == nil {
+		record, err := f.in.next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if errors.Is(err, errTooLong) {
+			f.refuseLong(err)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read the input: %w", err)
+		}
+		if len(slab)+len(record) > cap(slab) {
+			slab = make([]byte, 0, max(slabBytes, len(record)))
+		}
+		begin := len(slab)
+		slab = append(slab, record...)
+		f.client.Produce(ctx, &kgo.Record{Topic: topicIn, Value: slab[begin:len(slab):len(slab)]}, f.sent)
+		if f.count++; f.count-told == tellEvery {
+			f.read(tellEvery)
+			told = f.count
+		}
+	}
+	f.read(f.count - told)
+	if err := f.client.Flush(ctx); err != nil {
+		return context.Cause(ctx)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failed
+}
+
+func (f *feeder) refuseLong(err error) {
+	f.long++
+	if len(f.refused) < maxRefusals {
+		f.refused = append(f.refused, Refusal{Record: f.count + f.long, Reason: err.Error()})
+	}
+}
+
+func (f *feeder) sent(r *kgo.Record, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case err != nil && f.failed == nil:
+		f.failed = fmt.Errorf("send to the embedded broker: %w", err)
+	case err == nil && f.first < 0:
+		f.first = r.Offset // promises come in order
+	}
+}

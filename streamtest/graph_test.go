@@ -278,3 +278,53 @@ func TestScenariosOnPebble(t *testing.T) {
 		}
 	}
 }
+
+// A sub-topology without stores has its positions in the group's offsets alone.
+func TestStatelessTopologyUnderEveryFault(t *testing.T) {
+	eachFault(t, func(t *testing.T, strike func(*streamtest.Driver)) {
+		topo := topology.New("pass")
+		in := topology.Source(topo, "in", "in", serde.String(), serde.String())
+		topology.Sink(topo, "out", in, "out", serde.String(), serde.String())
+		d := streamtest.New(t, topo, streamtest.Options{})
+		d.Append("in", streamtest.Text("k", "a"), streamtest.Text("k", "b"))
+		strike(d)
+		d.Append("in", streamtest.Text("k", "c"))
+		strike(d)
+		d.Commit()
+		wantOutput(t, d, "out", "a", "b", "c")
+		if got := d.Position("in", 0); got != 3 {
+			t.Fatalf("position %d", got)
+		}
+	})
+}
+
+// A source of several topics has one set of markers, and a position for each topic.
+func TestSourceOfSeveralTopics(t *testing.T) {
+	streamtest.Repeat(t, streamtest.Options{}, func(t *testing.T, o streamtest.Options) {
+		runs := statestore.KeyValue("runs", serde.String(), serde.Int64())
+		topo := topology.New("several")
+		in := topology.Source(topo, "in", "a", serde.String(), serde.String(), topology.AlsoTopics("b"),
+			topology.Deduplicate(dedup.Config{ID: dedup.Header(idName), Window: window}))
+		topology.Process(topo, "count", in, func(ctx *processor.Context[string, string], r record.Record[string, string]) error {
+			n, _, err := runs.Get(ctx, r.Key)
+			if err != nil {
+				return err
+			}
+			return runs.Put(ctx, r.Key, n+1)
+		}, topology.Uses(runs))
+		d := streamtest.New(t, topo, o)
+		d.Append("a", confirm("o1", "p1"))
+		d.Append("b", confirm("o1", "p2"), confirm("o1", "p1"))
+		d.Append("a", confirm("o1", "p2"), confirm("o1", "p3"))
+		d.Commit()
+		if n, _ := streamtest.Get(d, runs, "o1"); n != 3 {
+			t.Fatalf("%d runs, want 3", n)
+		}
+		if a, b := d.Position("a", 0), d.Position("b", 0); a != 3 || b != 2 {
+			t.Fatalf("positions %d and %d", a, b)
+		}
+		if v := d.Stats().Verdicts; v[dedup.Redelivery] != 0 {
+			t.Fatalf("verdicts %v: equal offsets of two topics were confused", v)
+		}
+	})
+}

@@ -1,0 +1,306 @@
+package streamtest_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/oncemill/oncemill"
+	"github.com/oncemill/oncemill/internal/step"
+	"github.com/oncemill/oncemill/streamtest"
+)
+
+// TestZombie: S40. A process stands still inside its commit, past its session; another one takes the task and commits; the
+// first one goes on. Its transaction is never seen, and its state equals the other's in the end.
+func TestZombie(t *testing.T) {
+	for _, at := range []step.Step{step.Process, step.Seal, step.Flush, step.Reserve, step.CommitOffsets, step.EndTxn} {
+		t.Run(string(at), func(t *testing.T) {
+			l := newLedger(ledgerOptions{})
+			l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
+				a := c.Start("a")
+				c.Produce("commands", adds("m", "k", 3)...)
+				c.AwaitCommitted("events", 3)
+				c.Settle()
+				frozen := a.FreezeAt(string(at), 1)
+				c.Produce("commands", account("n", "k", "add 1"))
+				frozen.Await()
+				a.Isolate()
+				b := c.Start("b")
+				c.AwaitCommitted("events", 4)
+				if b.Steps(string(step.Start)) != 1 {
+					t.Fatal("b has not taken the task over")
+				}
+				c.Produce("commands", adds("o", "k", 2)...)
+				c.AwaitCommitted("events", 6)
+				n := c.Transactions("commands_0")
+				a.Heal()
+				frozen.Thaw()
+				c.Pass(2 * time.Minute)
+				if got := c.Transactions("commands_0"); got != n {
+					t.Fatalf("transaction %d after the zombie came back, %d before", got, n)
+				}
+				l.verify(t, c, l.judge(c))
+				c.Produce("commands", adds("p", "k", 2)...)
+				c.AwaitCommitted("events", 8)
+				l.verify(t, c, l.judge(c))
+			})
+		})
+	}
+}
+
+// TestZombieAfterItsCommit: it stands still between the answer and the local apply. What it applies late is what is committed.
+func TestZombieAfterItsCommit(t *testing.T) {
+	l := newLedger(ledgerOptions{})
+	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
+		a := c.Start("a")
+		frozen := a.FreezeAt(string(step.Confirmed), 1)
+		c.Produce("commands", adds("m", "k", 3)...)
+		frozen.Await()
+		a.Isolate()
+		c.Start("b")
+		c.Produce("commands", adds("o", "k", 2)...)
+		c.AwaitCommitted("events", 5)
+		a.Heal()
+		frozen.Thaw()
+		c.Pass(2 * time.Minute)
+		c.Produce("commands", adds("p", "k", 2)...)
+		c.AwaitCommitted("events", 7)
+		l.verify(t, c, l.judge(c))
+		for _, id := range []string{"m0", "o0", "p0"} {
+			l.wantRunsOf(t, id, 1)
+		}
+	})
+}
+
+// steady produces for a while, so that something is always under way.
+func steady(c *streamtest.Cluster, prefix string, n int, pause time.Duration) {
+	for i := range n {
+		c.Produce("commands", account(fmt.Sprint(prefix, i), fmt.Sprint("k", i%5), "add 1"))
+		c.Pass(pause)
+	}
+}
+
+// TestSecondInstanceJoinsAndLeaves: in the middle of the work; nothing runs twice.
+func TestSecondInstanceJoinsAndLeaves(t *testing.T) {
+	l := newLedger(ledgerOptions{})
+	l.simulate(t, streamtest.ClusterOptions{Partitions: 4}, func(t *testing.T, c *streamtest.Cluster) {
+		a := c.Start("a")
+		steady(c, "m", 20, 70*time.Millisecond)
+		b := c.Start("b")
+		steady(c, "n", 100, 130*time.Millisecond)
+		if len(a.Tasks()) != 2 || len(b.Tasks()) != 2 {
+			t.Fatalf("a has %v, b has %v", a.Tasks(), b.Tasks())
+		}
+		if err := b.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		steady(c, "o", 100, 730*time.Millisecond) // beyond the session of b
+		c.AwaitCommitted("events", 220)
+		l.verify(t, c, l.judge(c))
+		for id := range l.judge(c).ids {
+			l.wantRunsOf(t, id, 1)
+		}
+		if len(a.Tasks()) != 4 || a.Steps(string(step.Revoke)) == 0 {
+			t.Fatalf("a has %v after %d revocations", a.Tasks(), a.Steps(string(step.Revoke)))
+		}
+	})
+}
+
+// TestCleanMoveThenADuplicate: S43.
+func TestCleanMoveThenADuplicate(t *testing.T) {
+	l := newLedger(ledgerOptions{})
+	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
+		a := c.Start("a")
+		c.Produce("commands", adds("m", "k", 3)...)
+		c.AwaitCommitted("events", 3)
+		if err := a.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		c.Start("b")
+		c.Produce("commands", append(adds("m", "k", 3), account("n", "k", "add 1"))...)
+		c.AwaitCommitted("events", 4)
+		l.verify(t, c, l.judge(c))
+		for i := range 3 {
+			l.wantRunsOf(t, fmt.Sprint("m", i), 1)
+		}
+	})
+}
+
+// TestRevokeWhileATransactionIsOpen: R11. A waiting rebalance makes the commit due, and the task goes only after it.
+func TestRevokeWhileATransactionIsOpen(t *testing.T) {
+	l := newLedger(ledgerOptions{})
+	o := streamtest.ClusterOptions{Partitions: 2, Configure: configure(func(cfg *oncemill.Config) {
+		cfg.CommitInterval, cfg.TransactionTimeout = 30*time.Second, time.Minute
+	})}
+	l.simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
+		a := c.Start("a")
+		c.AwaitTasks(2)
+		c.Start("b")
+		began := time.Now()
+		revoke := a.CallAt(string(step.Revoke), 1, func() {
+			if a.Steps(string(step.Applied)) == 0 {
+				t.Error("the task is revoked before the open transaction is committed")
+			}
+		})
+		c.Produce("commands", account("m", "k0", "add 1"), account("n", "k1", "add 1"))
+		c.Until("a to process", func() bool { return l.runs("m")+l.runs("n") == 2 })
+		revoke.Await()
+		if took := time.Since(began); took > 20*time.Second {
+			t.Fatalf("the revocation came after %v: it waited for the commit interval", took)
+		}
+		c.AwaitTasks(2)
+		c.Produce("commands", account("o", "k0", "add 1"), account("p", "k1", "add 1"))
+		c.AwaitCommitted("events", 4)
+		l.verify(t, c, l.judge(c))
+		for _, id := range []string{"m", "n", "o", "p"} {
+			l.wantRunsOf(t, id, 1)
+		}
+	})
+}
+
+// TestRollingRestart: static members come back within their session; the group never rebalances.
+func TestRollingRestart(t *testing.T) {
+	l := newLedger(ledgerOptions{})
+	l.simulate(t, streamtest.ClusterOptions{Partitions: 6}, func(t *testing.T, c *streamtest.Cluster) {
+		names := []string{"a", "b", "c"}
+		c.Start(names...)
+		c.AwaitTasks(6)
+		steady(c, "m", 20, 100*time.Millisecond)
+		epoch := c.Broker().GroupInfo("ledger").Epoch
+		for i, name := range names {
+			if err := c.Process(name).Stop(); err != nil {
+				t.Fatal(err)
+			}
+			steady(c, fmt.Sprint("r", i, "-"), 10, 500*time.Millisecond)
+			c.Start(name)
+			c.AwaitTasks(6)
+		}
+		c.Pass(time.Minute)
+		if again := c.Broker().GroupInfo("ledger").Epoch; again != epoch {
+			t.Fatalf("generation %d, %d before the restarts", again, epoch)
+		}
+		c.AwaitCommitted("events", 50)
+		l.verify(t, c, l.judge(c))
+		for id := range l.judge(c).ids {
+			l.wantRunsOf(t, id, 1)
+		}
+	})
+}
+
+// TestWorkersOfOneProcessExchangeTasks: a worker is thrown out of the group by an operator; the other one of its process takes its
+// tasks, with their state in memory, and gives them back.
+func TestWorkersOfOneProcessExchangeTasks(t *testing.T) {
+	l := newLedger(ledgerOptions{})
+	o := streamtest.ClusterOptions{Partitions: 4, Configure: configure(func(cfg *oncemill.Config) {
+		cfg.Workers = 2
+		often(cfg)
+	})}
+	l.simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
+		a := c.Start("a")
+		c.AwaitTasks(4)
+		admin := kadm.NewClient(c.NewClient())
+		for round := range 6 {
+			steady(c, fmt.Sprint("r", round, "-"), 10, 70*time.Millisecond)
+			_, err := admin.LeaveGroup(context.Background(), kadm.LeaveGroup("ledger").InstanceIDs(fmt.Sprint("a-", round%2)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			steady(c, fmt.Sprint("s", round, "-"), 10, 170*time.Millisecond)
+			c.Pass(20 * time.Second)
+		}
+		c.AwaitTasks(4)
+		c.AwaitCommitted("events", 120)
+		l.verify(t, c, l.judge(c))
+		if starts := a.Steps(string(step.Start)); starts < 8 {
+			t.Fatalf("tasks were started %d times: hardly any moved", starts)
+		}
+	})
+}
+
+// TestFrozenDeltaOfATaskThatMovesAwayComesBackAndIsDropped: the ingest of a checkpoint is held up; meanwhile its task goes, works
+// elsewhere, and comes back to a disk that must be dropped. What lands late must not bring anything back.
+func TestFrozenDeltaOfATaskThatMovesAwayComesBackAndIsDropped(t *testing.T) {
+	l := newLedger(ledgerOptions{})
+	o := streamtest.ClusterOptions{Configure: configure(often)}
+	l.simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
+		a := c.Start("a")
+		c.Produce("commands", account("m0", "gone", "add 1"), account("m1", "k", "add 1"))
+		c.AwaitCommitted("events", 2)
+		frozen := a.FreezeAt(string(step.Ingest), 1)
+		c.Produce("commands", account("m2", "gone", "add 1"))
+		frozen.Await()
+		c.AwaitCommitted("events", 3)
+		c.Settle()
+		a.Isolate()
+		b := c.Start("b")
+		c.Produce("commands", account("m3", "gone", "drop"), account("m4", "k", "add 1"))
+		c.AwaitCommitted("events", 4)
+		c.Settle()
+		cut := c.Broker().PartitionInfo(balancesLog, 0).HighWatermark
+		c.Produce("commands", account("m5", "k", "add 1"))
+		c.AwaitCommitted("events", 5)
+		c.Settle()
+		b.Kill(0)
+		b.LoseDisk()
+		// The log no longer has what came between, so that a has to drop what it holds.
+		if err := c.Broker().DeleteRecords(balancesLog, 0, cut); err != nil {
+			t.Fatal(err)
+		}
+		a.Heal()
+		c.Until("a to have the task again", func() bool { return a.Steps(string(step.Drop)) == 1 })
+		c.Pass(10 * time.Second)
+		frozen.Thaw() // the drop waits for the ingest that is under way
+		c.Produce("commands", account("m6", "k", "add 1"))
+		c.AwaitCommitted("events", 6)
+		c.Pass(10 * time.Second)
+		l.verify(t, c, l.judge(c))
+		a.Restart(100)
+		c.Produce("commands", account("m7", "k", "add 1"))
+		c.AwaitCommitted("events", 7)
+		l.verify(t, c, l.judge(c))
+	})
+}
+
+// TestLeadersAndCoordinatorsMove: under load, on three brokers.
+func TestLeadersAndCoordinatorsMove(t *testing.T) {
+	l := newLedger(ledgerOptions{})
+	l.simulate(t, streamtest.ClusterOptions{Brokers: 3, Partitions: 2}, func(t *testing.T, c *streamtest.Cluster) {
+		c.Start("a")
+		for i := range 10 {
+			steady(c, fmt.Sprint("m", i, "-"), 5, 50*time.Millisecond)
+			if c.MoveLeaders(); i%3 == 2 {
+				c.MoveCoordinators()
+			}
+		}
+		c.AwaitCommitted("events", 50)
+		l.verify(t, c, l.judge(c))
+	})
+}
+
+// TestLostAnswers: of each request of a commit, once as lost request and once as lost answer.
+func TestLostAnswers(t *testing.T) {
+	for _, key := range []kmsg.Key{kmsg.Produce, kmsg.TxnOffsetCommit, kmsg.EndTxn, kmsg.Heartbeat, kmsg.Fetch, kmsg.InitProducerID, kmsg.OffsetFetch, kmsg.ListOffsets, kmsg.JoinGroup, kmsg.SyncGroup} {
+		for _, request := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/request %v", key.Name(), request), func(t *testing.T) {
+				l := newLedger(ledgerOptions{})
+				l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
+					loss := c.Lose(streamtest.Loss{Key: key, Process: "a", Request: request, Times: 2})
+					a := c.Start("a")
+					steady(c, "m", 20, 300*time.Millisecond)
+					c.AwaitCommitted("events", 20)
+					if loss.Hits() != 2 {
+						t.Fatalf("%d requests were struck", loss.Hits())
+					}
+					a.Restart(100)
+					c.Produce("commands", account("after", "k0", "add 1"))
+					c.AwaitCommitted("events", 21)
+					l.verify(t, c, l.judge(c))
+				})
+			})
+		}
+	}
+}

@@ -182,8 +182,8 @@ var mutants = []mutant{
 	},
 }
 
-// Tests of the Driver are those without a broker; tests of the Cluster run embedded brokers in virtual time.
+// Tests of the Driver need no broker; tests of the Cluster run embedded brokers in virtual time.
 const (
 	driverTests  = "Test"
-	clusterTests = "Cluster|Fault|Crash|Rule|Unknown|Rebalance|Restore"
+	clusterTests = "TestCrash|TestUnknown|TestOutputs|TestDisk|TestEvicted|TestOffset|TestInput|TestRestore|TestKill|TestCluster|TestRandom|TestR[0-9]|TestS[0-9]|TestRebalance|TestRevo|TestOversized|TestRefused"
 )

@@ -223,3 +223,37 @@ func TestParkedRecordOutlivesItsWindow(t *testing.T) {
 	d.Commit()
 	wantOrder(t, d, p, "o1", Order{Paid: true, Payments: 1})
 }
+
+// A long queue behind a parked record is bounded like timers are: else it would make one transaction that the broker aborts
+// for its length, again and again.
+func TestQueueBehindAParkedRecordIsBounded(t *testing.T) {
+	p := newPayments(paymentOptions{failure: processor.DelayedRetryInOrder(processor.DeadLetter(), time.Second)})
+	broken := true
+	failing(p, &broken)
+	d := p.driver(t, streamtest.Options{MaxTimers: 4, CommitEvery: 4})
+	d.Pipe("commands", bad("o1", "p0"))
+	for i := range 20 {
+		d.Pipe("commands", confirm("o1", fmt.Sprint("p", i+1)))
+	}
+	d.Commit()
+	wantOutput(t, d, "events")
+	broken = false
+	d.Advance(time.Minute)
+	d.Commit()
+	events := d.Output("events")
+	if len(events) != 21 || len(d.Parked()) != 0 {
+		t.Fatalf("%d events, %d records are still parked", len(events), len(d.Parked()))
+	}
+	inOne := 1 // a transaction's marker takes an offset between two transactions
+	for i := 1; i < len(events); i++ {
+		if want := fmt.Sprint("commands/0@", i); streamtest.Header(events[i], record.HeaderCause) != want {
+			t.Fatalf("event %d is that of %s", i, streamtest.Header(events[i], record.HeaderCause))
+		}
+		if inOne++; events[i].Offset != events[i-1].Offset+1 {
+			inOne = 1
+		}
+		if inOne > 4 {
+			t.Fatalf("%d records of the queue in one transaction", inOne)
+		}
+	}
+}

@@ -17,7 +17,7 @@ import (
 //	'p' | number 8                     -> the record      with a wall-clock timer of the same number
 //	'q' | hash of source and key 16 | number 8 -> nothing the queue of a key whose order is kept
 //
-// A record that queues behind another of its key has no timer; it runs when the one before it is done.
+// A record that queues behind another of its key has no timer; it gets one when the one before it is done.
 type parked struct {
 	task *Task
 	view *statestore.View
@@ -53,7 +53,7 @@ func (p *parked) park(s *source, attempts int, due time.Time, keepOrder bool) er
 	if err := p.put(number, s, attempts, keepOrder); err != nil {
 		return err
 	}
-	return t.timers.put(&firing{clock: statestore.WallClock, due: due.UnixMilli(), store: p.decl.ID(), key: parkedKey(number), name: retryTimer})
+	return p.setTimer(number, due)
 }
 
 func (p *parked) put(number uint64, s *source, attempts int, queued bool) error {
@@ -98,21 +98,21 @@ func (p *parked) head(source string, key []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(it.Key()[len(prefix):]), nil
 }
 
-// release runs a parked record whose timer fired, and then those of its key that waited behind it, until one is parked
-// again. The timer is already gone.
+// release runs a parked record whose timer fired, which is already gone. The next of its key gets a timer that is due at
+// once: each is a step of its own, so that the bound on timers bounds a long queue too.
 func (p *parked) release(f *firing) error {
 	if len(f.key) != 9 || f.key[0] != 'p' {
 		return problem.New(problem.BadDurableBytes, "timer store", "a retry timer without a record")
 	}
-	number := binary.BigEndian.Uint64(f.key[1:])
-	for number != 0 {
-		next, err := p.run(number)
-		if err != nil {
-			return err
-		}
-		number = next
+	next, err := p.run(binary.BigEndian.Uint64(f.key[1:]))
+	if err != nil || next == 0 {
+		return err
 	}
-	return nil
+	return p.setTimer(next, p.task.clock)
+}
+
+func (p *parked) setTimer(number uint64, due time.Time) error {
+	return p.task.timers.put(&firing{clock: statestore.WallClock, due: due.UnixMilli(), store: p.decl.ID(), key: parkedKey(number), name: retryTimer})
 }
 
 // run takes one parked record out and processes it. It returns the next of its queue, or 0.

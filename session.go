@@ -555,7 +555,7 @@ func (s *session) resolve(ctx context.Context, dirty []*running, written map[*ru
 	if err := s.w.at(step.Resolved); err != nil {
 		return rolledBack, err
 	}
-	s.w.log.Info("transaction resolved", "outcome", decided)
+	s.w.log.Info("transaction resolved", "outcome", outcomeNames[decided])
 	if decided == committed {
 		s.open = false
 		return s.confirm(dirty, written)

@@ -22,6 +22,7 @@ import (
 	"github.com/oncemill/oncemill/internal/task"
 	"github.com/oncemill/oncemill/internal/verify"
 	"github.com/oncemill/oncemill/internal/verify/kafkalog"
+	"github.com/oncemill/oncemill/record"
 	"github.com/oncemill/oncemill/statestore"
 	"github.com/oncemill/oncemill/statestore/pebble"
 	"github.com/oncemill/oncemill/topology"
@@ -130,8 +131,13 @@ func (s *site) drained() bool {
 	check(s.t, err)
 	for name, topic := range topics {
 		for p, end := range topic.Ends {
-			// The last offset of a repartition topic is the marker of its transaction.
-			if c := committed[name][p].Offset; c < end-1 && end > 0 || c < end && name == s.plan.Sources()[0] {
+			// Behind the position there may be the markers of transactions, and nothing else.
+			left := false
+			check(s.t, s.log.Read(s.ctx, name, int32(p), max(0, committed[name][p].Offset), end, func(*record.Raw) error {
+				left = true
+				return nil
+			}))
+			if left {
 				return false
 			}
 		}

@@ -55,6 +55,7 @@ func retailSite(t *testing.T, lines int, crash bool) (*site, retail.Topics) {
 }
 
 func TestCleanRunOfTheRetailJobThroughCrashesReportsNothing(t *testing.T) {
+	t.Parallel()
 	s, _ := retailSite(t, 5000, true)
 	report := s.verify(s.dir, true)
 	s.clean(report, verify.CheckIDs, verify.CheckCauses, verify.CheckPositions, verify.CheckState, verify.CheckMarkers, verify.CheckOrphans,
@@ -72,6 +73,7 @@ func TestCleanRunOfTheRetailJobThroughCrashesReportsNothing(t *testing.T) {
 
 // TestPlantedViolationsAreFound plants one kind after the other on one broker, each on top of the ones before.
 func TestPlantedViolationsAreFound(t *testing.T) {
+	t.Parallel()
 	s, topics := retailSite(t, 400, false)
 	s.clean(s.verify(s.dir, false), verify.CheckState)
 
@@ -144,6 +146,7 @@ func damage(s *site, dir, store string) {
 }
 
 func TestPlantedMarkersAreFound(t *testing.T) {
+	t.Parallel()
 	s, topics := retailSite(t, 300, false)
 	sub := s.plan.Subs[0]
 	markers := sub.ByKind(statestore.KindMarkers, sub.Inputs[0].Source).Changelog
@@ -189,6 +192,7 @@ func markerAt(value []byte, offset uint64) []byte {
 }
 
 func TestPositionsThatDisagreeAreFound(t *testing.T) {
+	t.Parallel()
 	s, topics := retailSite(t, 200, false)
 	t.Run("counter of one input", func(t *testing.T) {
 		s := s.in(t)

@@ -155,7 +155,7 @@ func (l *Log) Committed(ctx context.Context, group string, topics map[string]int
 		if err == nil {
 			err = l.readCommitted(resp, out)
 		}
-		if err == nil {
+		if err == nil || errors.Is(err, kerr.GroupIDNotFound) { // nothing was ever committed
 			return out, nil
 		}
 		// An open transaction holds offsets: wait for its end.

@@ -59,7 +59,6 @@ func demoVerb(env *Env) *cobra.Command {
 	cmd.Flags().BoolVar(&f.byHand, "by-hand", false, "negative control: a hand-written consume-and-produce loop")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "leave topics and state, and say where they are")
 	cmd.Flags().DurationVar(&f.deadline, "deadline", 5*time.Minute, "give up after this time")
-	cmd.MarkFlagsMutuallyExclusive("no-dedup", "by-hand")
 	cmd.AddCommand(demoWorkerVerb(env))
 	return cmd
 }
@@ -76,6 +75,8 @@ func (f demoFlags) variant() demo.Variant {
 
 func (f demoFlags) check() error {
 	switch {
+	case f.noDedup && f.byHand:
+		return usageErrorf("--no-dedup and --by-hand exclude each other")
 	case f.kills < 0 || f.kills > demo.MaxKills:
 		return usageErrorf("--kills %d: from 0 to %d", f.kills, demo.MaxKills)
 	case !(f.duplicates >= 0 && f.duplicates <= 1): // so that NaN is refused as well
@@ -212,7 +213,8 @@ func (p *demoPlace) config(env *Env, f demoFlags) (demo.Config, error) {
 	}
 	c := demo.Config{
 		Variant: f.variant(), App: p.app, Seed: f.seed, Kills: f.kills, Deadline: f.deadline,
-		Client: opts, Connection: connection, StateDir: filepath.Join(p.dir, "state"),
+		Timeout: min(env.Timeout, 10*time.Second), // a wrong address is found out soon, whatever is waited for later
+		Client:  opts, Connection: connection, StateDir: filepath.Join(p.dir, "state"),
 		KeepTopics: f.keep || p.own != nil, // what is on the broker of its own goes with it
 		Log:        io.Discard,
 		Worker: func() *exec.Cmd {

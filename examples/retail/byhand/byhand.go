@@ -3,10 +3,11 @@
 // produces with acknowledgement from all replicas and idempotence, and commits its position only when everything before
 // it is acknowledged:
 //
+//	poll a batch
 //	for each message:  skip it if the store knows its id
 //	                   write the store: state and id together
-//	                   produce its outputs
-//	wait for the acknowledgements, commit the position
+//	send the outputs, wait for their acknowledgement
+//	commit the position
 //
 // Without a crash its result is faultless, and a message that is sent again changes nothing. But between the write and the
 // acknowledgement a crash loses: the restarted loop reads the message again, its store says that it is done, and the
@@ -31,7 +32,7 @@ import (
 )
 
 // maxBatch bounds the messages between two commits of the position, and with it what a restart reads again.
-const maxBatch = 2000
+const maxBatch = 5_000
 
 // Config configures the loop.
 type Config struct {
@@ -41,6 +42,9 @@ type Config struct {
 	App string
 	// Dir is the directory of the store.
 	Dir string
+	// Midway is called in the middle of each batch, when that many of its messages are in the store and none of their outputs
+	// is sent: the moment at which a crash does the most harm. Nil: not called.
+	Midway func(written int)
 	// Logger gets what the loop skips and puts aside, in sums. Nil: discarded.
 	Logger *slog.Logger
 }
@@ -52,6 +56,9 @@ func Run(ctx context.Context, config Config) error {
 	}
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if config.Midway == nil {
+		config.Midway = func(int) {}
 	}
 	store, err := Open(config.Dir)
 	if err != nil {
@@ -71,7 +78,7 @@ func Run(ctx context.Context, config Config) error {
 	if err != nil {
 		return errors.Join(problem.Wrap(problem.ConfigInvalid, "byhand", err).WithCure("correct the client's options"), store.Close())
 	}
-	l := &loop{client: client, store: store, topics: topics, logger: config.Logger}
+	l := &loop{client: client, store: store, topics: topics, logger: config.Logger, midway: config.Midway}
 	err = l.run(ctx)
 	client.CloseAllowingRebalance()
 	return errors.Join(err, store.Close())
@@ -82,12 +89,14 @@ type loop struct {
 	store  *Store
 	topics retail.Topics
 	logger *slog.Logger
+	midway func(written int)
 
+	outputs           []*kgo.Record // of the batch
 	skipped, putAside int
 
 	failed struct {
 		sync.Mutex
-		err error // the first output that was not acknowledged since the last commit
+		err error // the first output that was not acknowledged
 	}
 }
 
@@ -111,21 +120,20 @@ func (l *loop) run(ctx context.Context) error {
 	}
 }
 
-// batch handles what was polled, waits for the acknowledgements of all outputs, and commits the position.
+// batch handles what was polled, sends the outputs and waits for their acknowledgement, and commits the position.
 func (l *loop) batch(ctx context.Context, fetches kgo.Fetches) error {
+	l.outputs = l.outputs[:0]
+	written, half := 0, (fetches.NumRecords()+1)/2
 	for records := fetches.RecordIter(); !records.Done(); {
 		r := records.Next()
-		if err := l.handle(ctx, r); err != nil {
+		if err := l.handle(r); err != nil {
 			return fmt.Errorf("%s/%d@%d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
+		if written++; written == half {
+			l.midway(written)
+		}
 	}
-	if err := l.client.Flush(ctx); err != nil {
-		return problem.Wrap(problem.ProduceFailed, "byhand", err)
-	}
-	l.failed.Lock()
-	err := l.failed.err
-	l.failed.Unlock()
-	if err != nil {
+	if err := l.send(ctx); err != nil {
 		return problem.Wrap(problem.ProduceFailed, "byhand", err)
 	}
 	if err := l.client.CommitUncommittedOffsets(ctx); err != nil {
@@ -135,8 +143,31 @@ func (l *loop) batch(ctx context.Context, fetches kgo.Fetches) error {
 	return nil
 }
 
-// handle does one message: the store first, then the outputs.
-func (l *loop) handle(ctx context.Context, r *kgo.Record) error {
+// send sends the outputs and waits for their acknowledgement, or for the end of the context: what is under way then may
+// never be answered.
+func (l *loop) send(ctx context.Context) error {
+	for _, r := range l.outputs {
+		l.client.Produce(ctx, r, func(_ *kgo.Record, err error) {
+			if err == nil {
+				return
+			}
+			l.failed.Lock()
+			defer l.failed.Unlock()
+			if l.failed.err == nil {
+				l.failed.err = err
+			}
+		})
+	}
+	if err := l.client.Flush(ctx); err != nil {
+		return err
+	}
+	l.failed.Lock()
+	defer l.failed.Unlock()
+	return l.failed.err
+}
+
+// handle does one message: it writes the store and keeps the outputs.
+func (l *loop) handle(r *kgo.Record) error {
 	id, hasID := header(r, retail.HeaderMessageID)
 	if !hasID {
 		id = contentID(r)
@@ -155,14 +186,14 @@ func (l *loop) handle(ctx context.Context, r *kgo.Record) error {
 		if err := l.store.write(change{ID: id}); err != nil {
 			return err
 		}
-		l.send(ctx, &kgo.Record{Topic: l.topics.DeadLetters, Key: r.Key, Value: r.Value, Headers: r.Headers})
+		l.outputs = append(l.outputs, &kgo.Record{Topic: l.topics.DeadLetters, Key: r.Key, Value: r.Value, Headers: r.Headers})
 		return nil
 	}
-	return l.book(ctx, id, line)
+	return l.book(id, line)
 }
 
 // book runs the business code of package retail, the same that the topology runs.
-func (l *loop) book(ctx context.Context, id string, line retail.Line) error {
+func (l *loop) book(id string, line retail.Line) error {
 	booking := retail.Book(line, l.store.orders[line.Invoice], l.store.accounts[line.Customer])
 	product, update := l.store.products[line.StockCode].Add(booking.Sale)
 	c := change{ID: id, Order: &booking.Order, Product: &product}
@@ -172,39 +203,25 @@ func (l *loop) book(ctx context.Context, id string, line retail.Line) error {
 	if err := l.store.write(c); err != nil {
 		return err
 	}
-	if err := l.sendJSON(ctx, l.topics.Accepted, line.Invoice, booking.Accepted); err != nil {
+	if err := l.keep(l.topics.Accepted, line.Invoice, booking.Accepted); err != nil {
 		return err
 	}
 	if booking.Gives {
-		if err := l.sendJSON(ctx, l.topics.Gifts, line.Customer, booking.Gift); err != nil {
+		if err := l.keep(l.topics.Gifts, line.Customer, booking.Gift); err != nil {
 			return err
 		}
 	}
-	return l.sendJSON(ctx, l.topics.Units, line.StockCode, update)
+	return l.keep(l.topics.Units, line.StockCode, update)
 }
 
-func (l *loop) sendJSON(ctx context.Context, topic, key string, value any) error {
+// keep keeps an output until the batch is written.
+func (l *loop) keep(topic, key string, value any) error {
 	encoded, err := json.Marshal(value)
 	if err != nil {
 		return fmt.Errorf("encode for %s: %w", topic, err)
 	}
-	l.send(ctx, &kgo.Record{Topic: topic, Key: []byte(key), Value: encoded})
+	l.outputs = append(l.outputs, &kgo.Record{Topic: topic, Key: []byte(key), Value: encoded})
 	return nil
-}
-
-// send hands an output to the client, which sends it in the background. Whether it was acknowledged is asked before the
-// commit.
-func (l *loop) send(ctx context.Context, r *kgo.Record) {
-	l.client.Produce(ctx, r, func(_ *kgo.Record, err error) {
-		if err == nil {
-			return
-		}
-		l.failed.Lock()
-		defer l.failed.Unlock()
-		if l.failed.err == nil {
-			l.failed.err = err
-		}
-	})
 }
 
 func header(r *kgo.Record, key string) (value string, found bool) {

@@ -60,6 +60,8 @@ type Config struct {
 	StateDir string
 	// Log gets what the worker writes to its standard error. Nil: discarded.
 	Log io.Writer
+	// Timeout bounds the first word with the brokers, so that a wrong address is found out soon. Default 10 s.
+	Timeout time.Duration
 	// Deadline bounds the run.
 	Deadline time.Duration
 	// KeepTopics leaves the topics and the group when the run is over.
@@ -70,6 +72,8 @@ type Config struct {
 
 // MaxKills bounds Config.Kills: with more of them the parts between two kills become too small to be killed in.
 const MaxKills = 20
+
+const defaultTimeout = 10 * time.Second
 
 // partitions of every topic of the demo.
 const partitions = 4
@@ -140,7 +144,8 @@ type Kill struct {
 	// Sent and Committed are the numbers of messages that were sent and committed when it came.
 	Sent      int `json:"sent"`
 	Committed int `json:"committed"`
-	// Uncommitted is the number of output records that had been written since the last commit.
+	// Uncommitted is what the worker had done since its last commit: output records that it had written, or with ByHand the
+	// messages whose outputs it had not sent.
 	Uncommitted int `json:"uncommitted"`
 	// Midway is false if the worker could not be caught at work: all that had been sent was committed.
 	Midway bool `json:"midway"`
@@ -157,6 +162,9 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 		return nil, err
 	}
 	c.Watch.setDefaults()
+	if c.Timeout <= 0 {
+		c.Timeout = defaultTimeout
+	}
 	bounded, cancel := context.WithTimeout(ctx, c.Deadline)
 	defer cancel()
 	t, err := newTrial(c)

@@ -62,12 +62,9 @@ func (k *kafka) outputs() []string {
 	return []string{k.topics.Accepted, k.topics.Gifts, k.topics.Units}
 }
 
-// contactTimeout bounds the first word with the brokers: a wrong address is found out soon.
-const contactTimeout = 10 * time.Second
-
 // create creates the topics that must exist before the worker starts. Topics that exist are refused: they are somebody's.
-func (k *kafka) create(ctx context.Context) error {
-	contact, cancel := context.WithTimeout(ctx, contactTimeout)
+func (k *kafka) create(ctx context.Context, timeout time.Duration) error {
+	contact, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := k.client.Ping(contact); err != nil {
 		return problem.Wrap(problem.BrokersUnreachable, "demo", err)

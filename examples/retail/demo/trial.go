@@ -27,6 +27,7 @@ type trial struct {
 	back     *Kill
 	killedAt time.Time
 	replayed atomic.Int64 // since the last start of the worker; from the goroutine that reads its reports
+	unsent   chan int     // the latest report.Unsent, if it was not taken
 	waiting  string       // for what, in the words of a person
 }
 
@@ -38,7 +39,7 @@ func newTrial(c Config) (*trial, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &trial{Config: c, kafka: k, judge: retail.NewJudge(c.Lines, c.Feed.Poison())}
+	t := &trial{Config: c, kafka: k, judge: retail.NewJudge(c.Lines, c.Feed.Poison()), unsent: make(chan int, 1)}
 	t.result = Result{Variant: c.Variant, App: c.App, Sent: c.Feed.Counts(), Kills: make([]Kill, 0, c.Kills)}
 	t.feeder = newFeeder(k.client, k.topics.Input, c.Feed, c.Watch.Sent)
 	t.reader, err = newReader(c.Client, k.topics, t.judge, func(n int) {
@@ -69,7 +70,7 @@ func (t *trial) close() error {
 
 func (t *trial) run(ctx context.Context) error {
 	t.waiting = "the topics"
-	if err := t.kafka.create(ctx); err != nil {
+	if err := t.kafka.create(ctx, t.Timeout); err != nil {
 		return err
 	}
 	t.reader.add(t.kafka.owned...)
@@ -131,6 +132,12 @@ func (t *trial) startWorker() error {
 			t.replayed.Add(int64(r.Replayed))
 			t.Watch.Replayed(r.Replayed)
 		}
+		if r.Unsent > 0 {
+			select {
+			case t.unsent <- r.Unsent:
+			default: // the one before was not taken: it does not matter now
+			}
+		}
 	})
 	if err != nil {
 		return err
@@ -151,7 +158,7 @@ func (t *trial) strike(ctx context.Context, s strike) error {
 	go func() { sent <- t.feeder.sendUntil(ctx, s.ahead) }()
 	t.waiting = fmt.Sprintf("the commit of %d messages and outputs beyond them", s.at)
 	aim := aim{strike: s, seen: -1}
-	err := t.await(ctx, func() (bool, error) { return t.caught(ctx, &aim) })
+	err := t.awaitReport(ctx, func(unsent int) (bool, error) { return t.caught(ctx, &aim, unsent) })
 	if err == nil {
 		err = t.kill(ctx, aim)
 	}
@@ -162,7 +169,8 @@ func (t *trial) strike(ctx context.Context, s strike) error {
 type aim struct {
 	strike
 	// seen is the position for which base is the number of outputs, read after it.
-	seen, base  int
+	seen, base int
+	// uncommitted is what the worker had done beyond its last commit: output records, or with ByHand messages.
 	uncommitted int
 }
 
@@ -170,16 +178,23 @@ type aim struct {
 // says nothing.
 const markersAtMost = 2 * 3 * partitions
 
-// caught reports that the worker has come far enough and has written outputs that no commit covers, or that it has nothing
-// left to do: the rest of the feed may call for no outputs.
-func (t *trial) caught(ctx context.Context, a *aim) (bool, error) {
-	a.uncommitted = 0
-	if t.committed >= a.ahead {
+// caught reports that the worker has come far enough and is in the middle of something, or that it has nothing left to do:
+// the rest of the feed may call for no outputs.
+func (t *trial) caught(ctx context.Context, a *aim, unsent int) (bool, error) {
+	switch {
+	case t.committed >= a.ahead:
 		return true, nil
-	}
-	if t.committed < a.at {
+	case t.committed < a.at:
 		return false, nil
+	case t.Variant == ByHand:
+		a.uncommitted = unsent
+		return unsent > 0, nil
 	}
+	return t.writing(ctx, a)
+}
+
+// writing reports that the worker has written outputs that no commit covers.
+func (t *trial) writing(ctx context.Context, a *aim) (bool, error) {
 	written, err := t.kafka.written(ctx)
 	if err != nil {
 		return false, err
@@ -191,9 +206,11 @@ func (t *trial) caught(ctx context.Context, a *aim) (bool, error) {
 	if written-a.base <= markersAtMost {
 		return false, nil
 	}
+	if err := t.look(ctx); err != nil || t.committed != a.seen {
+		return false, err // they have been committed since
+	}
 	a.uncommitted = written - a.base
-	err = t.look(ctx) // they may have been committed since
-	return err == nil && t.committed == a.seen, err
+	return true, nil
 }
 
 func (t *trial) kill(ctx context.Context, a aim) error {
@@ -210,6 +227,9 @@ func (t *trial) kill(ctx context.Context, a aim) error {
 	where := "at rest"
 	if a.uncommitted > 0 {
 		where = fmt.Sprintf("%d outputs after its last commit", a.uncommitted)
+		if t.Variant == ByHand {
+			where = fmt.Sprintf("%d messages after its last commit", a.uncommitted)
+		}
 	}
 	t.Watch.Happened(fmt.Sprintf("kill %d of %d: SIGKILL %s, %d messages committed", len(t.result.Kills), t.Kills, where, t.committed))
 	return nil
@@ -220,21 +240,28 @@ const pollInterval = 5 * time.Millisecond
 
 // await looks at the group's position until the condition holds, the worker dies, or the context ends.
 func (t *trial) await(ctx context.Context, holds func() (bool, error)) error {
+	return t.awaitReport(ctx, func(int) (bool, error) { return holds() })
+}
+
+// awaitReport is await for a condition that depends on what the worker has just reported, and on that at once.
+func (t *trial) awaitReport(ctx context.Context, holds func(unsent int) (bool, error)) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
-		if err := t.look(ctx); err != nil {
-			return err
-		}
-		if done, err := holds(); done || err != nil {
-			return err
-		}
+		unsent := 0
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-t.worker.done:
 			return t.worker.died()
+		case unsent = <-t.unsent:
 		case <-tick.C:
+			if err := t.look(ctx); err != nil {
+				return err
+			}
+		}
+		if done, err := holds(unsent); done || err != nil {
+			return err
 		}
 	}
 }

@@ -189,7 +189,7 @@ func TestWrongConfigurationsAreRefused(t *testing.T) {
 
 func TestUnreachableBrokersAreNamed(t *testing.T) {
 	c := config(t, Oncemill, 100)
-	c.Client = append(c.Client, kgo.SeedBrokers("127.0.0.1:1"))
+	c.Client, c.Timeout = append(c.Client, kgo.SeedBrokers("127.0.0.1:1")), time.Second
 	if _, err := Run(t.Context(), c); problem.CodeOf(err) != problem.BrokersUnreachable {
 		t.Errorf("%v", err)
 	}

@@ -36,6 +36,8 @@ const stopWord = "stop"
 type report struct {
 	Dropped  int `json:"dropped,omitempty"`
 	Replayed int `json:"replayed,omitempty"`
+	// Unsent is not a difference: it is byhand.Config.Midway.
+	Unsent int `json:"unsent,omitempty"`
 }
 
 // Settings of the worker. They are smaller than the defaults, so that fifty thousand lines make many transactions and some
@@ -88,14 +90,17 @@ func (o *order) run(ctx context.Context, out io.Writer, connect Connect, logger 
 	if err != nil {
 		return err
 	}
+	tell := teller(out, logger)
 	if o.Variant == ByHand {
-		return byhand.Run(ctx, byhand.Config{Client: opts, App: o.App, Dir: o.StateDir, Logger: logger})
+		return byhand.Run(ctx, byhand.Config{
+			Client: opts, App: o.App, Dir: o.StateDir, Logger: logger, Midway: func(n int) { tell(report{Unsent: n}) },
+		})
 	}
 	app, err := oncemill.New(oncemill.Config{
 		Brokers: brokers, ClientOptions: opts, StateDir: o.StateDir, InstanceID: instance,
 		Topology:      retail.Job(retail.JobOptions{App: o.App, NoDedup: o.Variant == NoDedup}),
 		CommitRecords: commitRecords, CheckpointRecords: checkpointRecords,
-		Logger: logger, Listener: listen(out, logger),
+		Logger: logger, Listener: listen(tell),
 	})
 	if err != nil {
 		return err
@@ -103,16 +108,20 @@ func (o *order) run(ctx context.Context, out io.Writer, connect Connect, logger 
 	return app.Run(ctx)
 }
 
-// listen reports what the parent shows.
-func listen(out io.Writer, logger *slog.Logger) metrics.Listener {
+// teller returns a function that reports to the parent.
+func teller(out io.Writer, logger *slog.Logger) func(report) {
 	var mu sync.Mutex
-	tell := func(r report) {
+	return func(r report) {
 		mu.Lock()
 		defer mu.Unlock()
 		if err := json.NewEncoder(out).Encode(r); err != nil {
 			logger.Debug("report not written", "err", err) // the end of the parent is noticed elsewhere
 		}
 	}
+}
+
+// listen reports what the parent shows.
+func listen(tell func(report)) metrics.Listener {
 	return metrics.Listener{
 		TaskCommitted: func(c metrics.TaskCommit) {
 			for _, v := range c.Verdicts {

@@ -28,7 +28,7 @@ const CommitInterval = 100 * time.Millisecond
 
 // Spec tells a child what to run.
 type Spec struct {
-	// Program is "raw", "W1", "W2" or "W3".
+	// Program is Raw, Ceiling, W1, W2 or W3.
 	Program       string   `json:"program"`
 	Brokers       []string `json:"brokers"`
 	App           string   `json:"app"`
@@ -60,8 +60,9 @@ type Report struct {
 
 // message is a line from child to parent.
 type message struct {
-	Progress int64   `json:"progress,omitempty"`
-	Report   *Report `json:"report,omitempty"`
+	Progress    int64   `json:"progress,omitempty"`
+	Checkpoints int     `json:"checkpoints,omitempty"`
+	Report      *Report `json:"report,omitempty"`
 }
 
 // Child reads a Spec from in, runs it, and writes progress and report to out. SIGTERM ends the run in good order.
@@ -117,14 +118,14 @@ func (c *child) run(ctx context.Context, log *slog.Logger) error {
 	s := c.spec
 	var make func(app, input, output string) *topology.Topology
 	switch s.Program {
-	case "raw":
+	case Raw, Ceiling:
 		return rawloop.Run(ctx, rawloop.Config{Brokers: s.Brokers, Group: s.App, Input: s.Input, Output: s.Output,
-			CommitInterval: CommitInterval, Committed: c.committed})
-	case "W1":
+			CommitInterval: CommitInterval, Recycle: s.Program == Ceiling, Committed: c.committed})
+	case W1:
 		make = workloads.PassThrough
-	case "W2":
+	case W2:
 		make = workloads.Count
-	case "W3":
+	case W3:
 		make = workloads.Deduplicated
 	default:
 		return fmt.Errorf("benchmark child: no program %q", s.Program)
@@ -175,7 +176,7 @@ func (c *child) committed(records int64) {
 	c.report.Transactions++
 	if now := time.Now(); now.Sub(c.told) >= tellInterval && !c.ended {
 		c.told = now
-		if err := c.out.Encode(message{Progress: c.done}); err != nil {
+		if err := c.out.Encode(message{Progress: c.done, Checkpoints: c.report.Checkpoints}); err != nil {
 			c.fail(err)
 		}
 	}

@@ -21,8 +21,9 @@ type process struct {
 
 	mu struct {
 		sync.Mutex
-		report *Report
-		err    error
+		report      *Report
+		checkpoints int // as far as they were told
+		err         error
 	}
 }
 
@@ -54,11 +55,12 @@ func (p *process) follow(out io.Reader, progress func(done int64)) {
 		if err := json.Unmarshal(lines.Bytes(), &m); err != nil {
 			continue // not ours; what is missing is noticed at the end
 		}
+		p.mu.Lock()
+		p.mu.checkpoints = max(p.mu.checkpoints, m.Checkpoints)
 		if m.Report != nil {
-			p.mu.Lock()
 			p.mu.report = m.Report
-			p.mu.Unlock()
 		}
+		p.mu.Unlock()
 		if m.Progress > 0 {
 			progress(m.Progress)
 		}
@@ -92,6 +94,13 @@ func (p *process) wait(ctx context.Context) (*Report, error) {
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill() // it may have ended already
 	<-p.done
+}
+
+// checkpoints is how many the child has told of.
+func (p *process) checkpoints() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.checkpoints
 }
 
 // terminate asks the child to end in good order.

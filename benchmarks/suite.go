@@ -20,6 +20,7 @@ import (
 // Names of the workloads, in the order in which a round runs them.
 const (
 	Raw     = "raw"
+	Ceiling = "ceiling"
 	W1      = "W1"
 	W2      = "W2"
 	W3      = "W3"
@@ -28,14 +29,14 @@ const (
 )
 
 // All are all workloads.
-var All = []string{Raw, W1, W2, W3, Memory, Restart}
+var All = []string{Raw, Ceiling, W1, W2, W3, Memory, Restart}
 
 // Options of a Suite.
 type Options struct {
 	Brokers []string
 	// Workloads to run.
 	Workloads []string
-	// Records is the measured number of each run of raw, W1, W2 and W3; a quarter more is warm-up.
+	// Records is the measured number of each run of raw, ceiling, W1, W2 and W3; a quarter more is warm-up.
 	Records int64
 	// Runs of each workload. Memory and restart run once in all.
 	Runs int
@@ -69,7 +70,7 @@ type Suite struct {
 	options Options
 	series  string // keeps the topics and groups of this invocation apart
 	admin   *kadm.Client
-	inputs  map[string]bool // topics that were filled
+	inputs  map[string]bool // topics that are ready; true for those that were filled here
 	results *Results
 }
 
@@ -94,7 +95,10 @@ func Measure(ctx context.Context, options Options) (*Results, error) {
 	}
 	results.summarize()
 	// The inputs stay when a suite is interrupted, for its continuation.
-	for topic := range s.inputs {
+	for topic, ours := range s.inputs {
+		if !ours {
+			continue
+		}
 		if err := s.deleteTopics(ctx, topic); err != nil {
 			return results, err
 		}
@@ -180,15 +184,16 @@ func (s *Suite) measure(ctx context.Context, workload string, spec *Spec) (Run, 
 }
 
 func (s *Suite) load(ctx context.Context, in workloads.Input) error {
-	if s.inputs[in.Topic()] {
+	if _, ready := s.inputs[in.Topic()]; ready {
 		return nil
 	}
 	bar := s.options.Progress("load "+in.Name, "records", in.Records)
 	defer bar.Done()
-	if err := workloads.Load(ctx, s.options.Brokers, in, bar.Add); err != nil {
+	filled, err := workloads.Load(ctx, s.options.Brokers, in, bar.Add)
+	if err != nil {
 		return err
 	}
-	s.inputs[in.Topic()] = true
+	s.inputs[in.Topic()] = filled
 	return nil
 }
 

@@ -31,7 +31,7 @@ func benchVerb(env *Env) *cobra.Command {
 		Use:   "bench",
 		Short: "measure throughput, memory and restart against a hand-written loop",
 		Long: "Run the benchmark applications, each run in a process of its own, interleaved with a hand-written loop without state\n" +
-			"(raw), and read every output back. Rates are records per CPU-second of the application. Without --brokers a real Kafka\n" +
+			"(raw; ceiling is the same with recycled memory), and read every output back. Rates are records per CPU-second of the application. Without --brokers a real Kafka\n" +
 			"is started here, which needs java and, the first time, mvn. benchmarks/README.md says what each number means.",
 		Example: examples(env,
 			"bench", "everything: 4 million records, 3 runs, some minutes",
@@ -41,8 +41,8 @@ func benchVerb(env *Env) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBench(cmd.Context(), env, f) },
 	}
 	cmd.Flags().StringSliceVar(&f.workloads, "workload", benchmarks.All, "what to run: "+strings.Join(benchmarks.All, ", "))
-	cmd.Flags().Int64Var(&f.records, "records", 4_000_000, "measured records of each run of raw, W1, W2 and W3; a quarter more is warm-up")
-	cmd.Flags().IntVar(&f.runs, "runs", 3, "runs of raw, W1, W2 and W3")
+	cmd.Flags().Int64Var(&f.records, "records", 4_000_000, "measured records of each run of raw, ceiling, W1, W2 and W3; a quarter more is warm-up")
+	cmd.Flags().IntVar(&f.runs, "runs", 3, "runs of raw, ceiling, W1, W2 and W3")
 	cmd.Flags().Int64Var(&f.memoryKeys, "memory-keys", 5_000_000, "keys in state in the benchmark memory")
 	cmd.Flags().Int64Var(&f.restartKeys, "restart-keys", 1_000_000, "keys in state in the benchmark restart")
 	cmd.Flags().BoolVar(&f.check, "check", false, "exit 3 if a result misses its floor")

@@ -44,35 +44,35 @@ func CreateTopic(ctx context.Context, admin *kadm.Client, name string) error {
 }
 
 // Load fills the input topic, once: a topic that has all its records stays as it is, a half filled one is made anew. added
-// is told how many records were acknowledged.
-func Load(ctx context.Context, brokers []string, in Input, added func(n int64)) error {
+// is told how many records were acknowledged. The first result says whether the topic was filled here.
+func Load(ctx context.Context, brokers []string, in Input, added func(n int64)) (filled bool, err error) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ProducerLinger(20*time.Millisecond), kgo.MaxBufferedRecords(200_000),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxProduceRequestsInflightPerBroker(1))
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer client.Close()
 	admin := kadm.NewClient(client)
 	if err := CreateTopic(ctx, admin, in.Topic()); err != nil {
-		return err
+		return false, err
 	}
 	ends, err := admin.ListEndOffsets(ctx, in.Topic())
 	if err == nil {
 		err = ends.Error()
 	}
 	if err != nil {
-		return fmt.Errorf("offsets of %s: %w", in.Topic(), err)
+		return false, fmt.Errorf("offsets of %s: %w", in.Topic(), err)
 	}
 	have := int64(0)
 	ends.Each(func(o kadm.ListedOffset) { have += o.Offset })
 	switch have {
 	case in.Records:
 		added(have)
-		return nil
+		return false, nil
 	case 0:
-		return fill(ctx, client, in, added)
+		return true, fill(ctx, client, in, added)
 	}
-	return fmt.Errorf("topic %s holds %d of %d records, the rest of a load that was interrupted; delete it", in.Topic(), have, in.Records)
+	return false, fmt.Errorf("topic %s holds %d of %d records, the rest of a load that was interrupted; delete it", in.Topic(), have, in.Records)
 }
 
 func fill(ctx context.Context, client *kgo.Client, in Input, added func(n int64)) error {

@@ -97,6 +97,12 @@ func (w *worker) release(ids []statestore.TaskID) error {
 			delete(w.byTopic[in.Topic], id.Partition)
 		}
 		delete(w.tasks, id)
+		if w.solo != nil {
+			for i := range r.ends {
+				delete(w.solo.until, slot{r, i})
+			}
+			w.endSolo()
+		}
 		if err := r.close(); err != nil {
 			w.log.Warn("closing a processor failed", "task", id, "err", err)
 		}
@@ -169,7 +175,7 @@ func (w *worker) start(done restored) (*running, error) {
 		return nil, err
 	}
 	id, cfg := done.id, w.app.cfg
-	r := &running{state: done.state, touched: time.Now()}
+	r := &running{state: done.state, touched: time.Now(), ends: make([]int64, len(done.sub.Inputs))}
 	for _, in := range done.sub.Inputs {
 		r.topicIDs = append(r.topicIDs, w.app.topics.info(in.Topic).id)
 	}

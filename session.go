@@ -71,7 +71,7 @@ func newSession(ctx context.Context, w *worker) (*session, error) {
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerLinger(producerLinger),
-		kgo.ProducerBatchMaxBytes(int32(cfg.MaxRecordBytes)),
+		kgo.ProducerBatchMaxBytesFn(func(topic string) int32 { return int32(w.app.topics.MaxBytes(topic)) }),
 		kgo.MaxBufferedRecords(maxBuffered),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
@@ -81,20 +81,28 @@ func newSession(ctx context.Context, w *worker) (*session, error) {
 	if s.oldTxns {
 		opts = append(opts, kgo.MaxVersions(oldTransactionVersions()))
 	}
-	client, err := kgo.NewClient(opts...)
-	if err != nil {
-		return nil, err
-	}
-	s.client = client
 	if err := w.at(step.Fence); err != nil {
-		client.Close()
 		return nil, err
 	}
-	if err := retry(ctx, func() error { _, _, err := client.ProducerID(ctx); return err }); err != nil {
-		client.Close()
+	err := retry(ctx, func() error { return s.connect(ctx, opts) })
+	if err != nil {
 		return nil, fmt.Errorf("initialise transactional id %q: %w", s.txnID, err)
 	}
 	return s, nil
+}
+
+// connect makes the client. Each try has a client of its own: one keeps the first error of its producer id for ever.
+func (s *session) connect(ctx context.Context, opts []kgo.Opt) error {
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return err
+	}
+	if _, _, err := client.ProducerID(ctx); err != nil {
+		client.Close()
+		return err
+	}
+	s.client = client
+	return nil
 }
 
 const (
@@ -465,8 +473,8 @@ func (s *session) rollBack(ctx context.Context, dirty []*running, cause error, c
 		return rolledBack, fatal
 	}
 	s.w.log.Warn("transaction aborted", "cause", cause, "records", s.produced)
-	if culprit != nil && !culprit.log && refusedForGood(cause) && !culprit.owner.task.Refuse(&culprit.output, cause) {
-		return rolledBack, problem.Wrap(problem.ProduceFailed, fmt.Sprintf("an output of a timer to %q", culprit.Topic), cause)
+	if err := s.blame(culprit, cause); err != nil {
+		return rolledBack, err
 	}
 	if err := s.abort(ctx); err != nil {
 		s.w.log.Warn("abort not confirmed; the producer is initialised again", "err", err)
@@ -479,6 +487,22 @@ func (s *session) rollBack(ctx context.Context, dirty []*running, cause error, c
 	}
 	s.reset()
 	return rolledBack, nil
+}
+
+// blame remembers the record whose output the broker refused for good, so that it meets its produce policy. Brokers refuse
+// batches: while several records run in one transaction, the next one runs them one by one to find out.
+func (s *session) blame(culprit *pending, cause error) error {
+	if culprit == nil || culprit.log || !refusedForGood(cause) {
+		return nil
+	}
+	if !s.w.alone && s.w.several() {
+		s.w.refused = true
+		return nil
+	}
+	if !culprit.owner.task.Refuse(&culprit.output, cause) {
+		return problem.Wrap(problem.ProduceFailed, fmt.Sprintf("an output of a timer to %q", culprit.Topic), cause)
+	}
+	return nil
 }
 
 // fatal returns the error if no abort and no waiting mends it: a newer process has this instance id, or an ACL is missing.

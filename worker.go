@@ -48,6 +48,8 @@ type worker struct {
 	began   time.Time                 // of the open transaction: its first record or timer; zero between transactions
 	rewinds int                       // counts how often positions were set back: what was fetched before is stale
 	solo    *soloRun
+	alone   bool      // the open transaction holds one record of solo, and the timers that it made due
+	refused bool      // the broker refused an output of one of several records for good
 	aborts  int       // in a row
 	failing time.Time // the first of them
 
@@ -64,6 +66,7 @@ type running struct {
 	ticket   *statestore.Ticket // of the running checkpoint
 	topicIDs [][16]byte
 	touched  time.Time // when the position of an idle task was last written
+	ends     []int64   // by input: the end of what the open transaction processed, 0 for nothing
 }
 
 // slot finds task and input of a fetched partition.
@@ -72,8 +75,8 @@ type slot struct {
 	input int
 }
 
-// soloRun re-runs, each in a transaction of its own, the records of a transaction that the broker timed out: one of them was
-// too slow for all.
+// soloRun re-runs, each in a transaction of its own, the records of a transaction that the broker timed out, since one of them
+// was too slow for all, or of which it refused an output for good.
 type soloRun struct {
 	until map[slot]int64
 }
@@ -264,6 +267,7 @@ func (w *worker) step(s slot, r *kgo.Record) error {
 	if err := run.task.Step(s.input, w.fill(run, s.input, r), now); err != nil {
 		return err
 	}
+	run.ends[s.input] = r.Offset + 1
 	if err := w.session.produceOutputs(run); err != nil {
 		return err
 	}
@@ -300,9 +304,8 @@ func (w *worker) mustCommitNow(s slot, r *kgo.Record, began time.Time) bool {
 			s.run.task.RefuseRecord(r.Topic, r.Offset, &host.Failure{Phase: host.PhaseProcess, Err: problem.New(problem.HandlerTooSlow,
 				fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), "it took %v alone", took.Round(time.Millisecond))})
 		}
-		if len(w.solo.until) == 0 {
-			w.solo = nil
-		}
+		w.alone = true
+		w.endSolo()
 		return true
 	}
 	if time.Since(w.began) > cfg.TransactionTimeout/2 || w.session.produced > cfg.CommitRecords {
@@ -321,6 +324,13 @@ func (r *running) bytes() int64 {
 		n += r.state.OverlayBytes()
 	}
 	return n
+}
+
+// endSolo ends the run of single records when none is left.
+func (w *worker) endSolo() {
+	if w.solo != nil && len(w.solo.until) == 0 {
+		w.solo = nil
+	}
 }
 
 func (w *worker) transactionLarge() bool {
@@ -375,8 +385,9 @@ func (w *worker) commit(ctx context.Context) error {
 		w.began = time.Time{}
 		return nil
 	}
-	began, positions := w.began, w.positions(dirty)
+	began, positions := w.began, w.takeEnds()
 	out, err := w.session.commit(ctx, dirty)
+	w.alone = false
 	if err != nil {
 		return err
 	}
@@ -398,8 +409,11 @@ func (w *worker) commit(ctx context.Context) error {
 		return problem.New(problem.TransactionAborted, w.txnID, "%d transactions in a row, for %v", w.aborts, waited.Round(time.Second)).
 			WithCure("see the causes in the log; the records are processed again after a restart")
 	}
-	if time.Since(began) > w.app.cfg.TransactionTimeout {
-		w.solo = &soloRun{until: positions}
+	if w.refused || time.Since(began) > w.app.cfg.TransactionTimeout {
+		w.refused = false
+		if len(positions) > 0 {
+			w.solo = &soloRun{until: positions}
+		}
 	}
 	w.refetchTasks(dirty)
 	return w.pause(ctx)
@@ -417,14 +431,27 @@ func (w *worker) pause(ctx context.Context) error {
 	}
 }
 
-func (w *worker) positions(dirty []*running) map[slot]int64 {
+// takeEnds returns where the records of the open transaction end, of the inputs that had any.
+func (w *worker) takeEnds() map[slot]int64 {
 	out := map[slot]int64{}
-	for _, r := range dirty {
-		for i := range r.task.Inputs() {
-			out[slot{r, i}] = r.task.Next(i)
+	for _, r := range w.tasks {
+		for i, end := range r.ends {
+			if end > 0 {
+				out[slot{r, i}] = end
+			}
 		}
+		clear(r.ends)
 	}
 	return out
+}
+
+// several reports that the open transaction holds more than one record or timer.
+func (w *worker) several() bool {
+	steps := 0
+	for _, r := range w.tasks {
+		steps += r.task.Steps()
+	}
+	return steps > 1
 }
 
 // reserve makes room for the transaction in the memory budget, by a checkpoint of what was committed before.

@@ -42,7 +42,7 @@ type ledger struct {
 }
 
 type ledgerOptions struct {
-	process, produce, timer processor.Policy
+	process, produce, timer processor.Policy // process is for what cannot be encoded, too
 	window                  time.Duration
 	app                     string
 }
@@ -56,7 +56,7 @@ func newLedger(o ledgerOptions) *ledger {
 	}
 	l := &ledger{topo: topology.New(o.app), balances: statestore.KeyValue("balances", serde.String(), serde.Int64())}
 	l.mu.runs = map[string]int{}
-	l.topo.Defaults(processor.Policies{Process: o.process, Produce: o.produce, Timer: o.timer})
+	l.topo.Defaults(processor.Policies{Process: o.process, Encode: o.process, Produce: o.produce, Timer: o.timer})
 	in := topology.Source(l.topo, "commands", "commands", serde.String(), serde.String(),
 		topology.Deduplicate(dedup.Config{ID: dedup.Header(idName), Window: o.window}))
 	out := topology.Process(l.topo, "book", in, l.book, topology.OnTimer(l.balances, l.ring))

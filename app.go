@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/internal/assignment"
@@ -62,10 +61,12 @@ type topicPartition struct {
 // New checks configuration and topology, and starts nothing. The error lists every mistake, each with place, value and cure.
 func New(cfg Config) (*App, error) {
 	cfg.setDefaults()
-	if err := cfg.validate(); err != nil {
-		return nil, err
+	plan, err := (*graph.Plan)(nil), cfg.validate()
+	if cfg.Topology != nil {
+		var buildErr error
+		plan, buildErr = cfg.Topology.Build()
+		err = errors.Join(err, buildErr)
 	}
-	plan, err := cfg.Topology.Build()
 	if err != nil {
 		return nil, err
 	}
@@ -116,20 +117,18 @@ func (a *App) runWith(ctx context.Context, dir *directory) (err error) {
 		return err
 	}
 	defer client.Close()
-	if a.transactionVersion, err = probe(ctx, client, a.cfg.Brokers); err != nil {
-		return err
-	}
-	if a.transactionVersion < 2 {
-		a.cfg.Logger.Warn(problem.New(problem.OldTransactions, "brokers", "transaction.version is %d", a.transactionVersion).Error())
-	}
 	admin := kadm.NewClient(client)
-	if a.topics, err = prepareTopics(ctx, admin, a.cfg, a.plan); err != nil {
-		return err
-	}
-	a.fingerprint = graph.FingerprintOf(a.plan, a.topics.counts())
-	dropped, err := a.checkDirectory(dir)
+	dropped, err := a.inspect(ctx, client, admin, dir)
 	if err != nil {
 		return err
+	}
+	if err := a.topics.createInternal(ctx, a.cfg); err != nil {
+		return err
+	}
+	if dir != nil {
+		if err := dir.keep(); err != nil {
+			return err
+		}
 	}
 	if err := a.openState(ctx, dir); err != nil {
 		return errors.Join(err, a.closeState(ctx))
@@ -151,41 +150,24 @@ func (a *App) runWith(ctx context.Context, dir *directory) (err error) {
 	return errors.Join(a.runThroughDamage(ctx, admin), a.closeState(ctx))
 }
 
-// checkDirectory compares the topology with the one that the state directory was written by. It returns the stores whose
-// removal was accepted.
-func (a *App) checkDirectory(dir *directory) (dropped []string, err error) {
-	if dir == nil || dir.id.Fingerprint == nil {
-		return nil, nil
+// inspect looks at everything that the start depends on, and changes nothing. It returns the stores whose removal was accepted.
+func (a *App) inspect(ctx context.Context, client *kgo.Client, admin *kadm.Client, dir *directory) (dropped []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, contactTimeout)
+	defer cancel()
+	if a.transactionVersion, err = probe(ctx, client, a.cfg.Brokers); err != nil {
+		return nil, err
 	}
-	a.remembers = true
-	changes := graph.Diff(dir.id.Fingerprint, a.fingerprint)
-	for _, c := range changes {
-		a.cfg.Logger.Info("the topology has changed", "level", c.Level, "what", c.What)
+	if a.transactionVersion < 2 {
+		a.cfg.Logger.Warn(problem.New(problem.OldTransactions, "brokers", "transaction.version is %d", a.transactionVersion).Error())
 	}
-	return graph.Dropped(changes, a.cfg.AcceptChanges), graph.Refusal(changes, a.cfg.AcceptChanges)
-}
-
-// forget deletes stores whose removal was accepted, before the new fingerprint is stored: their changelogs, and the local
-// state of all tasks, which is restored without them.
-func (a *App) forget(ctx context.Context, admin *kadm.Client, stores []string) error {
-	if len(stores) == 0 {
-		return nil
+	if a.topics, err = inspectTopics(ctx, admin, a.cfg, a.plan); err != nil {
+		return nil, err
 	}
-	for _, name := range stores {
-		topic := graph.ChangelogTopic(a.plan.App, name)
-		resp, err := admin.DeleteTopic(ctx, topic)
-		if err == nil {
-			err = resp.Err
-		}
-		if err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
-			return unreachable(nil, fmt.Sprintf("DeleteTopics of %q", topic), err)
-		}
-		a.cfg.Logger.Warn("deleted a store whose removal was accepted", "store", name, "changelog", topic)
+	a.fingerprint = graph.FingerprintOf(a.plan, a.topics.counts())
+	if dropped, err = a.checkDirectory(dir); err != nil {
+		return nil, err
 	}
-	if a.db == nil {
-		return nil
-	}
-	return a.db.Reset(ctx)
+	return dropped, a.checkChangelogs(ctx, admin)
 }
 
 // closeState writes what is queued and closes the store.
@@ -196,14 +178,6 @@ func (a *App) closeState(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownTimeout)
 	defer cancel()
 	return a.db.Close(ctx)
-}
-
-// stateHash is that of a sub-topology's fingerprint.
-func (a *App) stateHash(sub string) [8]byte {
-	if s := a.fingerprint.Sub(sub); s != nil {
-		return s.StateHash()
-	}
-	return [8]byte{}
 }
 
 // openState opens the store when some sub-topology keeps state.

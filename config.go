@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"regexp"
 	"runtime"
-	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -121,6 +124,14 @@ const (
 	minMemoryBudget           = 16 << 20
 )
 
+// Bounds of Config. Timeouts go over the wire as 32 bits of milliseconds; batches have the bounds of the client.
+const (
+	shortest       = 100 * time.Millisecond
+	longest        = 24 * time.Hour
+	minRecordBytes = 1 << 10
+	maxRecordBytes = 1 << 26 // the client writes at most 100 MiB in one request
+)
+
 func (c *Config) setDefaults() {
 	def(&c.Workers, 1)
 	def(&c.CommitInterval, DefaultCommitInterval)
@@ -130,7 +141,7 @@ func (c *Config) setDefaults() {
 	def(&c.RebalanceTimeout, DefaultRebalanceTimeout)
 	def(&c.ShutdownTimeout, DefaultShutdownTimeout)
 	def(&c.MemoryBudget, DefaultMemoryBudget)
-	def(&c.CommitBytes, min(DefaultCommitBytes, c.MemoryBudget/8))
+	def(&c.CommitBytes, min(DefaultCommitBytes, max(c.MemoryBudget, minMemoryBudget)/8))
 	def(&c.CheckpointRecords, statestore.DefaultCheckpointRecords)
 	def(&c.CheckpointInterval, statestore.DefaultCheckpointInterval)
 	def(&c.MaxFuture, DefaultMaxFuture)
@@ -148,7 +159,23 @@ func def[T comparable](field *T, value T) {
 	}
 }
 
+// legalAddress reports that a client can take the address: a host, and a port unless it is the default one.
+func legalAddress(address string) bool {
+	if !strings.Contains(address, ":") {
+		return legalHost.MatchString(address)
+	}
+	host, port, err := net.SplitHostPort(address)
+	n, numberErr := strconv.ParseUint(port, 10, 16)
+	_, ipErr := netip.ParseAddr(host)
+	return err == nil && numberErr == nil && n > 0 && (legalHost.MatchString(host) || ipErr == nil)
+}
+
+var legalHost = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
+
 var legalInstance = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,200}$`)
+
+// complain notes one mistake.
+type complain func(field, cure, format string, args ...any)
 
 // validate returns nil or one error that lists every mistake with field, value and cure.
 func (c *Config) validate() error {
@@ -159,8 +186,10 @@ func (c *Config) validate() error {
 	if len(c.Brokers) == 0 {
 		bad("Brokers", "give at least one host:port", "is empty")
 	}
-	if slices.Contains(c.Brokers, "") {
-		bad("Brokers", "remove the empty address", "holds an empty address: %q", c.Brokers)
+	for i, address := range c.Brokers {
+		if !legalAddress(address) {
+			bad(fmt.Sprintf("Brokers[%d]", i), "give host:port, such as localhost:9092", "%q is no address", address)
+		}
 	}
 	if c.Topology == nil {
 		bad("Topology", "make one with topology.New", "is nil")
@@ -174,37 +203,61 @@ func (c *Config) validate() error {
 	if most := 16 * runtime.NumCPU(); c.Workers < 0 || c.Workers > max(most, 64) {
 		bad("Workers", fmt.Sprintf("use 1 to %d", max(most, 64)), "%d is out of range", c.Workers)
 	}
-	positive := func(field string, d time.Duration) {
-		if d < 0 {
-			bad(field, "use a positive duration, or 0 for the default", "%v is negative", d)
-		}
-	}
-	positive("CommitInterval", c.CommitInterval)
-	positive("TransactionTimeout", c.TransactionTimeout)
-	positive("SessionTimeout", c.SessionTimeout)
-	positive("RebalanceTimeout", c.RebalanceTimeout)
-	positive("ShutdownTimeout", c.ShutdownTimeout)
-	positive("CheckpointInterval", c.CheckpointInterval)
-	positive("MaxFuture", c.MaxFuture)
-	if c.TransactionTimeout > 0 && c.CommitInterval > c.TransactionTimeout/2 {
-		bad("CommitInterval", "use at most half of TransactionTimeout", "%v, with a TransactionTimeout of %v", c.CommitInterval, c.TransactionTimeout)
-	}
-	if c.MemoryBudget < minMemoryBudget {
-		bad("MemoryBudget", "use 16 MiB or more", "%d bytes is too small", c.MemoryBudget)
-	}
-	if c.CommitBytes < 0 || c.CommitBytes > c.MemoryBudget/4 {
-		bad("CommitBytes", "use at most a quarter of MemoryBudget", "%d bytes, with a MemoryBudget of %d", c.CommitBytes, c.MemoryBudget)
-	}
-	if c.CommitRecords < 0 || c.CheckpointRecords < 0 || c.MaxRecordBytes < 0 {
-		bad("CommitRecords, CheckpointRecords, MaxRecordBytes", "use a positive number, or 0 for the default", "negative")
-	}
+	c.validateTimes(bad)
+	c.validateSizes(bad)
 	if c.StartFrom > StartLatest {
 		bad("StartFrom", "use StartEarliest or StartLatest", "%d is unknown", c.StartFrom)
 	}
 	if len(errs) > 0 {
-		return problem.New(problem.ConfigInvalid, "Config", "%d mistakes", len(errs)).Because(errors.Join(errs...))
+		count := "one mistake"
+		if len(errs) > 1 {
+			count = fmt.Sprintf("%d mistakes", len(errs))
+		}
+		return problem.New(problem.ConfigInvalid, "Config", "%s", count).Because(errors.Join(errs...))
 	}
 	return nil
+}
+
+func (c *Config) validateTimes(bad complain) {
+	between := func(field string, d, least, most time.Duration) {
+		if d < least || d > most {
+			bad(field, fmt.Sprintf("use %v to %v, or 0 for the default", least, most), "%v is out of range", d)
+		}
+	}
+	between("CommitInterval", c.CommitInterval, time.Millisecond, longest)
+	between("TransactionTimeout", c.TransactionTimeout, shortest, longest)
+	between("SessionTimeout", c.SessionTimeout, shortest, longest)
+	between("RebalanceTimeout", c.RebalanceTimeout, shortest, longest)
+	between("ShutdownTimeout", c.ShutdownTimeout, time.Millisecond, longest)
+	between("CheckpointInterval", c.CheckpointInterval, time.Millisecond, longest)
+	if c.MaxFuture < 0 {
+		bad("MaxFuture", "use a positive duration, or 0 for the default", "%v is negative", c.MaxFuture)
+	}
+	if c.TransactionTimeout >= shortest && c.CommitInterval <= longest && c.CommitInterval > c.TransactionTimeout/2 {
+		bad("CommitInterval", "use at most half of TransactionTimeout", "%v, with a TransactionTimeout of %v", c.CommitInterval, c.TransactionTimeout)
+	}
+}
+
+func (c *Config) validateSizes(bad complain) {
+	if c.MemoryBudget < minMemoryBudget {
+		bad("MemoryBudget", fmt.Sprintf("use %d (16 MiB) or more, or 0 for the default", minMemoryBudget), "%d bytes is too small", c.MemoryBudget)
+	} else if c.CommitBytes > c.MemoryBudget/4 {
+		bad("CommitBytes", "use at most a quarter of MemoryBudget", "%d bytes, with a MemoryBudget of %d", c.CommitBytes, c.MemoryBudget)
+	}
+	positive := func(field string, n int64) {
+		if n < 0 {
+			bad(field, "use a positive number, or 0 for the default", "%d is negative", n)
+		}
+	}
+	positive("CommitBytes", c.CommitBytes)
+	positive("CommitRecords", int64(c.CommitRecords))
+	positive("CheckpointRecords", int64(c.CheckpointRecords))
+	if c.MaxRecordBytes < minRecordBytes || c.MaxRecordBytes > maxRecordBytes {
+		bad("MaxRecordBytes", fmt.Sprintf("use %d to %d, or 0 for the default", minRecordBytes, maxRecordBytes), "%d is out of range", c.MaxRecordBytes)
+	}
+	if c.ReplicationFactor < -1 {
+		bad("ReplicationFactor", "use a positive number, or 0 for that of the broker", "%d is negative", c.ReplicationFactor)
+	}
 }
 
 // cacheShare is the part of the memory budget that the engine's block cache gets.

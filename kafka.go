@@ -52,19 +52,21 @@ func (l clientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 	l.log.Log(context.Background(), at, msg, keyvals...)
 }
 
-// probeTimeout bounds the first contact with the brokers.
-const probeTimeout = 10 * time.Second
+// contactTimeout bounds the first contact with the brokers: within it an application knows whether it can start.
+const contactTimeout = 10 * time.Second
 
-// probe asks the brokers for their features before anything is started: it finds wrong addresses and credentials within
-// probeTimeout, and tells whether transactions run under KIP-890 part 2.
+// tryTimeout bounds one try of it, so that an address that swallows what it gets does not hide a good one behind it.
+const tryTimeout = 3 * time.Second
+
+// probe asks the brokers for their features before anything is started: it finds wrong addresses and credentials, and tells
+// whether transactions run under KIP-890 part 2.
 func probe(ctx context.Context, cl *kgo.Client, brokers []string) (transactionVersion int16, err error) {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	req := kmsg.NewPtrApiVersionsRequest()
-	req.ClientSoftwareName, req.ClientSoftwareVersion = "oncemill", "dev"
-	resp, err := req.RequestWith(ctx, cl)
-	if err == nil {
-		err = kerr.ErrorForCode(resp.ErrorCode)
+	var resp *kmsg.ApiVersionsResponse
+	for {
+		resp, err = askVersions(ctx, cl)
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			break
+		}
 	}
 	if err != nil {
 		return 0, unreachable(brokers, "ApiVersions", err)
@@ -77,12 +79,25 @@ func probe(ctx context.Context, cl *kgo.Client, brokers []string) (transactionVe
 	return 0, nil
 }
 
+func askVersions(ctx context.Context, cl *kgo.Client) (*kmsg.ApiVersionsResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	req := kmsg.NewPtrApiVersionsRequest()
+	req.ClientSoftwareName, req.ClientSoftwareVersion = "oncemill", "dev"
+	resp, err := req.RequestWith(ctx, cl)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	return resp, err
+}
+
 // unreachable tells brokers that cannot be reached from brokers that refuse.
-func unreachable(brokers []string, operation string, err error) error {
+func unreachable(brokers []string, operation string, err error) *problem.Error {
 	place := fmt.Sprintf("%s at %s", operation, strings.Join(brokers, ","))
 	var ke *kerr.Error
+	var eof *kgo.ErrFirstReadEOF // closed without a word, which is how brokers refuse clients that lack TLS or SASL
 	text := err.Error()
-	if errors.As(err, &ke) || strings.Contains(text, "SASL") || strings.Contains(text, "tls:") || strings.Contains(text, "x509") {
+	if errors.As(err, &ke) || errors.As(err, &eof) || strings.Contains(text, "SASL") || strings.Contains(text, "tls:") || strings.Contains(text, "x509") {
 		return problem.Wrap(problem.BrokersRefused, place, err)
 	}
 	return problem.Wrap(problem.BrokersUnreachable, place, err)

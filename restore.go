@@ -3,14 +3,11 @@ package oncemill
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/internal/graph"
-	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/step"
 	"github.com/oncemill/oncemill/internal/task"
 	"github.com/oncemill/oncemill/statestore"
@@ -84,19 +81,10 @@ func (j *restoreJob) fetchCommitted(ctx context.Context) error {
 			j.meta, j.ours = m, true
 		}
 	}
-	return j.checkStateHash()
-}
-
-// checkStateHash refuses changelogs of another topology when no state directory remembers what they were written by.
-func (j *restoreJob) checkStateHash() error {
-	a := j.w.app
-	now, word := a.stateHash(j.id.SubTopology), "changelogs:"+j.id.SubTopology
-	if !j.ours || a.remembers || j.meta.StateHash == now || slices.Contains(a.cfg.AcceptChanges, word) {
+	if !j.ours {
 		return nil
 	}
-	return problem.New(problem.FingerprintChanged, fmt.Sprintf("sub-topology %q", j.id.SubTopology),
-		"its changelogs were written by topology %x, this is %x, and the state directory that could tell the difference is new", j.meta.StateHash, now).
-		WithCure("start once with the old state directory; or, if stores keep their formats and inputs, accept %q", word)
+	return j.w.app.checkStateHash(j.id.SubTopology, j.meta)
 }
 
 // startStateless begins where the offsets say: there is nothing that could disagree with them.

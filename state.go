@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
 	"github.com/google/uuid"
@@ -17,7 +18,7 @@ import (
 
 // The state directory belongs to one application and one process:
 //
-//	lock             locked by the process (flock); it holds the process id for people
+//	lock             locked by the process (flock); while it runs it holds the process id, for people
 //	oncemill.json    whose directory it is: format, application, instance id, fingerprint of the topology
 //	pebble/          the store; staging files of checkpoints lie inside
 //
@@ -41,56 +42,88 @@ type identity struct {
 
 // directory is an open state directory.
 type directory struct {
-	path string
-	lock *os.File
-	id   identity
+	path  string
+	lock  *os.File
+	id    identity
+	stale bool // oncemill.json does not hold id yet
 }
 
-// openDirectory locks the directory and checks that it is ours; an empty or absent one becomes ours.
+// openDirectory locks the directory and checks that it is ours; an empty or absent one becomes ours with keep. A directory that
+// is refused keeps every byte.
 func openDirectory(path, app, instance string) (*directory, error) {
-	unusable := func(err error) error { return problem.Wrap(problem.DirectoryUnusable, path, err) }
 	if err := makeDurable(path); err != nil {
-		return nil, unusable(err)
-	}
-	entries, err := os.ReadDir(path)
-	if err != nil {
-		return nil, unusable(err)
+		return nil, problem.Wrap(problem.DirectoryUnusable, path, err)
 	}
 	d := &directory{path: path}
-	found, err := d.readIdentity()
-	if err != nil {
+	if _, err := d.inspect(app); err != nil { // before the lock is touched
 		return nil, err
-	}
-	if !found {
-		for _, e := range entries {
-			if e.Name() != lockFile {
-				return nil, problem.New(problem.DirectoryForeign, path, "it holds %q and no %s", e.Name(), identityFile)
-			}
-		}
 	}
 	if err := d.acquire(); err != nil {
 		return nil, err
 	}
-	if err := d.claim(found, app, instance); err != nil {
+	found, err := d.inspect(app) // another process may have begun it and be gone again
+	if err != nil {
 		d.close()
 		return nil, err
 	}
+	d.claim(found, app, instance)
 	return d, nil
 }
 
+// inspect reads whose directory it is, and refuses one that is not this application's. It reports whether it was begun.
+func (d *directory) inspect(app string) (found bool, err error) {
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return false, problem.Wrap(problem.DirectoryUnusable, d.path, err)
+	}
+	if found, err = d.readIdentity(); err != nil {
+		return false, err
+	}
+	if found && d.id.App != app {
+		return false, problem.New(problem.DirectoryOtherApp, d.path, "it belongs to %q, this is %q", d.id.App, app)
+	}
+	for _, e := range entries {
+		if !found && !beginning[e.Name()] {
+			return false, problem.New(problem.DirectoryForeign, d.path, "it holds %q and no %s", e.Name(), identityFile)
+		}
+	}
+	return found, nil
+}
+
+// beginning is what a directory may hold before it has an identity: what a crash of the first start leaves, and what a file
+// system puts into its root, which is often mounted as the state directory.
+var beginning = map[string]bool{lockFile: true, identityFile + ".new": true, "lost+found": true}
+
 func (d *directory) readIdentity() (bool, error) {
-	b, err := os.ReadFile(filepath.Join(d.path, identityFile))
+	path := filepath.Join(d.path, identityFile)
+	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
 		return false, problem.Wrap(problem.DirectoryUnusable, d.path, err)
 	}
-	if err := json.Unmarshal(b, &d.id); err != nil {
-		return false, problem.Wrap(problem.DirectoryForeign, filepath.Join(d.path, identityFile), err)
+	damaged := func(err error) error {
+		return problem.Wrap(problem.BadDurableBytes, path, err).
+			WithCure("move the directory away and start with an empty one: the state is restored from the changelogs")
 	}
-	if d.id.Format > directoryFormat {
-		return false, problem.New(problem.DirectoryNewer, d.path, "format %d, this version reads up to %d", d.id.Format, directoryFormat)
+	var version struct { // first and alone: a newer format may hold anything else
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(b, &version); err != nil {
+		return false, damaged(err)
+	}
+	if version.Format > directoryFormat {
+		return false, problem.New(problem.DirectoryNewer, d.path, "format %d, this version reads up to %d", version.Format, directoryFormat)
+	}
+	d.id = identity{}
+	switch err := json.Unmarshal(b, &d.id); {
+	case errors.Is(err, &problem.Error{Code: problem.DirectoryNewer}):
+		return false, problem.Wrap(problem.DirectoryNewer, d.path, err)
+	case err != nil:
+		return false, damaged(err)
+	case d.id.Format < 1 || d.id.App == "":
+		return false, problem.New(problem.DirectoryForeign, d.path, "its %s names no format and application", identityFile)
 	}
 	return true, nil
 }
@@ -99,40 +132,53 @@ func (d *directory) acquire() error {
 	path := filepath.Join(d.path, lockFile)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
-		return problem.Wrap(problem.DirectoryUnusable, path, err)
+		return problem.Wrap(problem.DirectoryUnusable, d.path, err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		owner, _ := os.ReadFile(path) // for the message only
 		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return problem.New(problem.DirectoryInUse, d.path, "process %s holds the lock", owner)
+			return problem.New(problem.DirectoryInUse, d.path, "%s holds its lock", ownerText(string(owner)))
 		}
 		return problem.Wrap(problem.DirectoryUnusable, path, err)
 	}
 	d.lock = f
-	if err := f.Truncate(0); err != nil {
-		return problem.Wrap(problem.DirectoryUnusable, path, err)
+	err = f.Truncate(0)
+	if err == nil {
+		_, err = fmt.Fprintf(f, "%d", os.Getpid())
 	}
-	if _, err := fmt.Fprintf(f, "%d", os.Getpid()); err != nil {
+	if err != nil {
+		d.close()
 		return problem.Wrap(problem.DirectoryUnusable, path, err)
 	}
 	return nil
 }
 
-// claim checks the owner, and writes the identity of a new directory.
-func (d *directory) claim(found bool, app, instance string) error {
-	if found && d.id.App != app {
-		return problem.New(problem.DirectoryOtherApp, d.path, "it belongs to %q, this is %q", d.id.App, app)
+func ownerText(pid string) string {
+	switch pid {
+	case "":
+		return "another process"
+	case strconv.Itoa(os.Getpid()):
+		return "this process (" + pid + ") itself"
 	}
-	changed := !found
+	return "process " + pid
+}
+
+// claim decides the identity; keep writes it.
+func (d *directory) claim(found bool, app, instance string) {
+	d.stale = !found
 	d.id.Format, d.id.App = directoryFormat, app
 	switch {
 	case instance != "" && d.id.Instance != instance:
-		d.id.Instance, changed = instance, true
+		d.id.Instance, d.stale = instance, true
 	case d.id.Instance == "":
-		d.id.Instance, changed = uuid.NewString(), true
+		d.id.Instance, d.stale = uuid.NewString(), true
 	}
-	if !changed {
+}
+
+// keep makes the directory ours: nothing may be put into it before.
+func (d *directory) keep() error {
+	if !d.stale {
 		return nil
 	}
 	return d.save()
@@ -166,6 +212,7 @@ func (d *directory) save() error {
 	if err := syncDirectory(d.path); err != nil {
 		return fail(err)
 	}
+	d.stale = false
 	return nil
 }
 
@@ -200,9 +247,10 @@ func syncDirectory(path string) error {
 
 func (d *directory) enginePath() string { return filepath.Join(d.path, engineDir) }
 
-// close releases the lock.
+// close releases the lock, and takes the process id out of it.
 func (d *directory) close() {
 	if d.lock != nil {
+		_ = d.lock.Truncate(0)
 		_ = d.lock.Close() // the lock goes with the descriptor
 	}
 }

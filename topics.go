@@ -21,7 +21,10 @@ import (
 // and answers the core's questions about outputs.
 type topics struct {
 	admin     *kadm.Client
+	brokers   []string // for messages
 	maxRecord int
+	plan      *graph.Plan
+	tasks     []int32 // the number of tasks of each sub-topology; 0 while its topics are missing
 
 	mu struct {
 		sync.RWMutex
@@ -38,14 +41,10 @@ type topicInfo struct {
 	missing    bool
 }
 
-// topicsTimeout bounds the look at the topics when the application starts.
-const topicsTimeout = 30 * time.Second
-
-// prepareTopics checks the user's topics, creates the internal ones that are missing, and verifies those that exist.
-func prepareTopics(ctx context.Context, admin *kadm.Client, cfg *Config, plan *graph.Plan) (*topics, error) {
-	ctx, cancel := context.WithTimeout(ctx, topicsTimeout)
-	defer cancel()
-	t := &topics{admin: admin, maxRecord: cfg.MaxRecordBytes}
+// inspectTopics looks at all topics and changes none: it refuses missing ones of the user, partition counts that do not fit and
+// internal topics that would lose state, all at once.
+func inspectTopics(ctx context.Context, admin *kadm.Client, cfg *Config, plan *graph.Plan) (*topics, error) {
+	t := &topics{admin: admin, brokers: cfg.Brokers, maxRecord: cfg.MaxRecordBytes, plan: plan}
 	t.mu.byName = map[string]topicInfo{}
 	names := append(plan.Sources(), plan.Sinks()...)
 	for _, in := range plan.Internal {
@@ -54,25 +53,39 @@ func prepareTopics(ctx context.Context, admin *kadm.Client, cfg *Config, plan *g
 	if err := t.load(ctx, names...); err != nil {
 		return nil, err
 	}
-	if err := t.checkOwned(plan); err != nil {
-		return nil, err
+	errs := append(t.checkOwned(), t.checkCounts()...)
+	t.tasks = plan.Partitions(t.owned())
+	errs = append(errs, t.checkInternal(plan.Internal)...)
+	if err := t.loadConfigs(ctx, t.existing()); err != nil {
+		errs = append(errs, err)
 	}
-	counts, err := t.partitionCounts(plan)
-	if err != nil {
-		return nil, err
-	}
-	if err := t.createInternal(ctx, cfg, plan, counts); err != nil {
-		return nil, err
-	}
-	return t, t.loadConfigs(ctx, plan)
+	return t, errors.Join(errs...)
 }
 
-// load reads the metadata of topics.
+// load reads the metadata of topics, and waits for those that are just being made or have no leader at the moment.
 func (t *topics) load(ctx context.Context, names ...string) error {
-	details, err := t.admin.ListTopics(ctx, names...)
-	if err != nil {
-		return unreachable(nil, "Metadata of topics "+strings.Join(names, ","), err)
+	for {
+		details, err := t.admin.ListTopics(ctx, names...)
+		if err != nil {
+			return unreachable(t.brokers, "Metadata of topics "+strings.Join(names, ","), err)
+		}
+		name, err := t.note(details, names)
+		if err == nil {
+			return nil
+		}
+		if !kerr.IsRetriable(err) {
+			return unreachable(t.brokers, fmt.Sprintf("Metadata of topic %q", name), err)
+		}
+		select {
+		case <-ctx.Done():
+			return unreachable(t.brokers, fmt.Sprintf("Metadata of topic %q", name), fmt.Errorf("%w: %w", ctx.Err(), err))
+		case <-time.After(retryPause):
+		}
 	}
+}
+
+// note keeps what the metadata says; it returns the first topic that cannot be used, with the reason.
+func (t *topics) note(details kadm.TopicDetails, names []string) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, name := range names {
@@ -81,12 +94,12 @@ func (t *topics) load(ctx context.Context, names ...string) error {
 		case !ok || errors.Is(d.Err, kerr.UnknownTopicOrPartition):
 			t.mu.byName[name] = topicInfo{missing: true}
 		case d.Err != nil:
-			return unreachable(nil, fmt.Sprintf("Metadata of topic %q", name), d.Err)
+			return name, d.Err
 		default:
 			t.mu.byName[name] = topicInfo{id: d.ID, partitions: int32(len(d.Partitions)), maxBytes: t.maxRecord}
 		}
 	}
-	return nil
+	return "", nil
 }
 
 func (t *topics) info(name string) topicInfo {
@@ -97,166 +110,86 @@ func (t *topics) info(name string) topicInfo {
 	return info
 }
 
-// checkOwned refuses missing topics of the user, all at once.
-func (t *topics) checkOwned(plan *graph.Plan) error {
-	var errs []error
-	for _, name := range plan.Sources() {
+// checkOwned refuses missing topics of the user.
+func (t *topics) checkOwned() (errs []error) {
+	missing := func(kind, name string) {
 		if t.info(name).missing {
-			errs = append(errs, problem.New(problem.TopicMissing, fmt.Sprintf("source topic %q", name), "it does not exist"))
+			errs = append(errs, problem.New(problem.TopicMissing, fmt.Sprintf("%s topic %q", kind, name), "it does not exist").
+				WithCure("correct the name, or create the topic: kafka-topics.sh --bootstrap-server %s --create --topic %s --partitions N", t.brokers[0], name))
 		}
 	}
-	for _, name := range plan.Sinks() {
-		if t.info(name).missing {
-			errs = append(errs, problem.New(problem.TopicMissing, fmt.Sprintf("sink topic %q", name), "it does not exist"))
-		}
+	for _, name := range t.plan.Sources() {
+		missing("source", name)
 	}
-	return errors.Join(errs...)
+	for _, name := range t.plan.Sinks() {
+		missing("sink", name)
+	}
+	return errs
 }
 
-// partitionCounts decides the number of tasks of each sub-topology: that of its topics, which must agree; that of a
-// sub-topology with repartition topics only is explicit, or that of the sub-topology that feeds it.
-func (t *topics) partitionCounts(plan *graph.Plan) ([]int32, error) {
-	var errs []error
-	for _, s := range plan.Subs {
-		count := int32(0)
+// checkCounts demands one number of partitions of the topics that meet in a task: those of the user, and the repartition
+// topics that ask for a number.
+func (t *topics) checkCounts() (errs []error) {
+	for _, s := range t.plan.Subs {
+		counts, list := map[int32]bool{}, []string(nil)
+		note := func(topic string, n int32) {
+			counts[n] = true
+			list = append(list, fmt.Sprintf("%s has %d", topic, n))
+		}
 		for _, in := range s.Inputs {
-			if n := t.info(in.Topic).partitions; !in.Internal && count != 0 && n != count {
-				errs = append(errs, notCopartitioned(s, t))
-				break
-			} else if !in.Internal {
-				count = n
+			if info := t.info(in.Topic); !in.Internal && !info.missing {
+				note(in.Topic, info.partitions)
 			}
 		}
+		for _, in := range t.plan.Internal {
+			if in.Kind == graph.TopicRepartition && in.Sub == s.Index && in.Partitions > 0 {
+				note(in.Name, in.Partitions)
+			}
+		}
+		if len(counts) > 1 {
+			sort.Strings(list)
+			errs = append(errs, problem.New(problem.NotCopartitioned, fmt.Sprintf("sub-topology %q", s.Name), "%s", strings.Join(list, ", ")))
+		}
 	}
-	return plan.Partitions(t.owned(plan)), errors.Join(errs...)
+	return errs
 }
 
 // owned are the partition counts of the user's topics.
-func (t *topics) owned(plan *graph.Plan) map[string]int32 {
+func (t *topics) owned() map[string]int32 {
 	counts := map[string]int32{}
-	for _, name := range plan.Sources() {
+	for _, name := range t.plan.Sources() {
 		counts[name] = t.info(name).partitions
 	}
 	return counts
 }
 
-func notCopartitioned(s *graph.SubTopology, t *topics) error {
-	var list []string
-	for _, in := range s.Inputs {
-		if !in.Internal {
-			list = append(list, fmt.Sprintf("%s has %d", in.Topic, t.info(in.Topic).partitions))
-		}
-	}
-	sort.Strings(list)
-	return problem.New(problem.NotCopartitioned, fmt.Sprintf("sub-topology %q", s.Name), "%s", strings.Join(list, ", "))
-}
-
-// settings of an internal topic that the application relies on.
-func settings(kind graph.TopicKind) map[string]string {
-	switch kind {
-	case graph.TopicChangelog, graph.TopicFillers:
-		return map[string]string{"cleanup.policy": "compact"}
-	case graph.TopicMarkerChangelog, graph.TopicRepartition, graph.TopicDeadLetters, graph.TopicReplay:
-		return map[string]string{"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
-	}
-	return nil
-}
-
-func (t *topics) createInternal(ctx context.Context, cfg *Config, plan *graph.Plan, counts []int32) error {
-	most := int32(1)
-	for _, c := range counts {
-		most = max(most, c)
-	}
-	var created []string
-	var errs []error
-	for _, in := range plan.Internal {
-		want := most
-		switch {
-		case in.Kind == graph.TopicFillers:
-			want = in.Partitions
-		case in.Sub >= 0:
-			want = counts[in.Sub]
-		}
-		info := t.info(in.Name)
-		if !info.missing {
-			if info.partitions != want && in.Kind != graph.TopicDeadLetters {
-				errs = append(errs, problem.New(problem.PartitionsChanged, fmt.Sprintf("%s topic %q", in.Kind, in.Name),
-					"it has %d partitions, the inputs of its sub-topology have %d", info.partitions, want))
-			}
-			continue
-		}
-		if err := t.create(ctx, cfg, in, want); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		created = append(created, in.Name)
-	}
-	if len(errs) > 0 || len(created) == 0 {
-		return errors.Join(errs...)
-	}
-	cfg.Logger.Info("created internal topics", "topics", created)
-	return t.await(ctx, created)
-}
-
-func (t *topics) create(ctx context.Context, cfg *Config, in graph.InternalTopic, partitions int32) error {
-	values := map[string]*string{}
-	for k, v := range settings(in.Kind) {
-		values[k] = &v
-	}
-	resp, err := t.admin.CreateTopic(ctx, partitions, cfg.ReplicationFactor, values, in.Name)
-	if err == nil {
-		err = resp.Err
-	}
-	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) { // another process may have been faster
-		return unreachable(nil, fmt.Sprintf("CreateTopics of %s topic %q", in.Kind, in.Name), err)
-	}
-	return nil
-}
-
-// await waits until the metadata shows new topics.
-func (t *topics) await(ctx context.Context, names []string) error {
-	for {
-		if err := t.load(ctx, names...); err != nil {
-			return err
-		}
-		missing := ""
-		for _, name := range names {
-			if t.info(name).missing {
-				missing = name
-			}
-		}
-		if missing == "" {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return problem.New(problem.TopicMissing, fmt.Sprintf("internal topic %q", missing), "it was created but does not appear").Because(ctx.Err())
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-// loadConfigs reads the settings of all topics: it verifies the internal ones and learns the limits of the others.
-func (t *topics) loadConfigs(ctx context.Context, plan *graph.Plan) error {
-	kinds := map[string]graph.TopicKind{}
-	for _, in := range plan.Internal {
-		kinds[in.Name] = in.Kind
-	}
-	t.mu.RLock()
-	var names []string
-	for name := range t.mu.byName {
+// existing are the names of the topics that are known to exist, sorted.
+func (t *topics) existing() (names []string) {
+	for name := range t.counts() {
 		names = append(names, name)
 	}
-	t.mu.RUnlock()
 	sort.Strings(names)
+	return names
+}
+
+// loadConfigs reads the settings of topics: it verifies the internal ones and learns the limits of the others.
+func (t *topics) loadConfigs(ctx context.Context, names []string) error {
+	if len(names) == 0 {
+		return nil // asked for none, the client asks for all
+	}
+	kinds := map[string]graph.TopicKind{}
+	for _, in := range t.plan.Internal {
+		kinds[in.Name] = in.Kind
+	}
 	configs, err := t.admin.DescribeTopicConfigs(ctx, names...)
 	if err != nil {
-		return unreachable(nil, "DescribeConfigs", err)
+		return unreachable(t.brokers, "DescribeConfigs of topics "+strings.Join(names, ","), err)
 	}
+	sort.Slice(configs, func(i, j int) bool { return configs[i].Name < configs[j].Name })
 	var errs []error
 	for _, c := range configs {
 		if c.Err != nil {
-			errs = append(errs, unreachable(nil, fmt.Sprintf("DescribeConfigs of topic %q", c.Name), c.Err))
+			errs = append(errs, unreachable(t.brokers, fmt.Sprintf("DescribeConfigs of topic %q", c.Name), c.Err))
 			continue
 		}
 		values := map[string]string{}
@@ -264,19 +197,11 @@ func (t *topics) loadConfigs(ctx context.Context, plan *graph.Plan) error {
 			values[v.Key] = v.MaybeValue()
 		}
 		t.learn(c.Name, values)
-		for key, want := range settings(kinds[c.Name]) {
-			if got, known := values[key]; known && !equivalent(key, got, want) {
-				errs = append(errs, problem.New(problem.TopicMisconfigured, fmt.Sprintf("%s topic %q", kinds[c.Name], c.Name), "%s is %q, it must be %q", key, got, want).
-					WithCure("kafka-configs --alter --topic %s --add-config %s=%s", c.Name, key, want))
-			}
+		if err := t.checkSettings(c.Name, kinds[c.Name], values); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// equivalent accepts settings that keep at least as much.
-func equivalent(key, got, want string) bool {
-	return got == want || key == "cleanup.policy" && want == "delete" && got == ""
 }
 
 func (t *topics) learn(name string, values map[string]string) {
@@ -300,7 +225,7 @@ func (t *topics) Partitions(topic string) (int32, error) {
 	if known && !info.missing {
 		return info.partitions, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), contactTimeout)
 	defer cancel()
 	if err := t.load(ctx, topic); err != nil {
 		return 0, err

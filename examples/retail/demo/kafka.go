@@ -90,10 +90,14 @@ func (p positions) at(topic string, partition int32) int64 {
 	return max(at.At, 0) // -1: none yet
 }
 
-// positions returns the group's committed offsets; a group that does not exist yet has none.
+// notYet are the answers about a group that does not exist yet, or that no broker is in charge of at the moment: a cluster's
+// first group waits for the topic of the offsets.
+var notYet = []error{kerr.GroupIDNotFound, kerr.CoordinatorNotAvailable, kerr.CoordinatorLoadInProgress, kerr.NotCoordinator}
+
+// positions returns the group's committed offsets, or none if they cannot be known now.
 func (k *kafka) positions(ctx context.Context) (positions, error) {
 	offsets, err := k.admin.FetchOffsets(ctx, k.app)
-	if errors.Is(err, kerr.GroupIDNotFound) {
+	if slices.ContainsFunc(notYet, func(e error) bool { return errors.Is(err, e) }) {
 		return positions{}, nil
 	}
 	if err != nil {

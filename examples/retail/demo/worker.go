@@ -100,7 +100,7 @@ func (o *order) run(ctx context.Context, out io.Writer, connect Connect, logger 
 		Brokers: brokers, ClientOptions: opts, StateDir: o.StateDir, InstanceID: instance,
 		Topology:      retail.Job(retail.JobOptions{App: o.App, NoDedup: o.Variant == NoDedup}),
 		CommitRecords: commitRecords, CheckpointRecords: checkpointRecords,
-		Logger: logger, Listener: listen(tell),
+		Logger: logger, Listener: metrics.Log(logger).Tee(listen(tell)),
 	})
 	if err != nil {
 		return err

@@ -20,6 +20,8 @@ type Written struct {
 	Topic       string
 	TopicID     [16]byte
 	First, Last int64 // offsets
+	Records     uint64
+	Bytes       uint64 // of keys and values
 	LeaderEpoch int32
 }
 

@@ -183,6 +183,7 @@ func (t *Task) causeHeader() []byte {
 func (t *Task) TakeOutputs() []host.Output {
 	out := t.outputs
 	t.outputs, t.outMark = t.outputs[:0], 0
+	t.Stats.handedOver(out)
 	return out
 }
 
@@ -207,6 +208,7 @@ func (t *Task) replayOutputs(d *dedup.Decision) error {
 		t.output(host.Output{Topic: o.Topic, Partition: o.Partition, Key: o.Key, Value: o.Value,
 			Headers: o.Headers, Timestamp: time.UnixMilli(o.TimestampMillis), ID: o.ID, Node: t.current.source.node.Index})
 		t.Stats.OutputsReplayed++
+		t.Stats.Inputs[t.current.source.index].OutputsReplayed++
 	}
 	return nil
 }

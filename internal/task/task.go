@@ -52,6 +52,8 @@ type Config struct {
 	Now func() time.Time
 	// Skew bounds timestamps.
 	Skew Skew
+	// OnOutcome, if set, is told what became of a record or timer that failed.
+	OnOutcome func(Outcome)
 	// MaxTimers bounds the timers that fire after one record, and in one call of FireTimers. Default 1000.
 	MaxTimers int
 }
@@ -113,6 +115,7 @@ type Task struct {
 
 // source is one input with its port and its guard.
 type source struct {
+	index  int
 	input  graph.Input
 	node   *graph.Node
 	port   host.SourcePort
@@ -126,17 +129,6 @@ type progress struct {
 	streamTime int64
 	markerTime int64
 	sequence   uint64
-}
-
-// Stats are counts of one task.
-type Stats struct {
-	Consumed, Processed, Bytes      uint64
-	Verdicts                        [16]uint64 // by dedup.Verdict
-	Skipped, DeadLetters, Parked    uint64
-	Failures                        [8]uint64 // by host.Phase
-	TimersFired, TimersFailed       uint64
-	Clamped                         uint64
-	OutputsReplayed, RetriesInPlace uint64
 }
 
 // New makes a task at a checkpoint. The zero checkpoint with positions is that of a task that has never run.
@@ -161,6 +153,7 @@ func New(cfg Config, at statestore.Position) (*Task, error) {
 	}
 	t.start, t.next, t.epochs = make([]int64, len(t.sources)), make([]int64, len(t.sources)), make([]int32, len(t.sources))
 	t.rewind()
+	t.resetStats()
 	return t, nil
 }
 
@@ -210,6 +203,7 @@ func (t *Task) addSource(in graph.Input) error {
 			s.guard = guard
 		}
 	}
+	s.index = len(t.sources)
 	t.sources = append(t.sources, s)
 	return nil
 }
@@ -289,10 +283,9 @@ func (t *Task) Close() error {
 func (t *Task) Step(input int, raw *record.Raw, now time.Time) error {
 	s := &t.sources[input]
 	t.clock = now
-	t.Stats.Consumed++
-	t.Stats.Bytes += uint64(len(raw.Key) + len(raw.Value))
+	t.consumed(input, raw)
 	if raw.Offset < t.next[input] {
-		t.Stats.Verdicts[dedup.Redelivery]++
+		t.judged(s, dedup.Redelivery)
 		return nil
 	}
 	t.dirty = true
@@ -352,7 +345,7 @@ func (t *Task) check(s *source, raw *record.Raw, origin dedup.Origin) (dedup.Dec
 	if err != nil {
 		return d, err
 	}
-	t.Stats.Verdicts[d.Verdict]++
+	t.judged(s, d.Verdict)
 	t.current.identify(&d)
 	return d, nil
 }
@@ -438,6 +431,7 @@ func (t *Task) settle(s *source, d dedup.Decision, failure *host.Failure, attemp
 		tried -= len(policy.Delays)
 		policy = policy.Next()
 	}
+	t.decided(failure, s.node.Name, policy.Action)
 	switch policy.Action {
 	case processor.ActionRetry:
 		t.Stats.RetriesInPlace++
@@ -499,6 +493,7 @@ func (t *Task) quarantine(s *source, d dedup.Decision) error {
 	t.current.id = nil
 	failure := &host.Failure{Phase: host.PhaseDedup, Node: s.node.Name, Err: d.Reason}
 	t.Stats.Failures[host.PhaseDedup]++
+	t.decided(failure, s.node.Name, processor.ActionDeadLetter)
 	if err := t.deadLetter(failure, &d); err != nil {
 		return err
 	}
@@ -623,13 +618,6 @@ func fatalCause(f *host.Failure) error {
 		}
 	}
 	return nil
-}
-
-// TakeStats returns the counts since the last call.
-func (t *Task) TakeStats() Stats {
-	s := t.Stats
-	t.Stats = Stats{}
-	return s
 }
 
 // noTime is later than any timer.

@@ -316,6 +316,7 @@ func (t *Task) settleTimer(f *firing, failure *host.Failure, attempt int, gone f
 		attempt -= len(policy.Delays)
 		policy = policy.Next()
 	}
+	t.decided(failure, f.node, policy.Action)
 	switch policy.Action {
 	case processor.ActionRetry:
 		t.Stats.RetriesInPlace++

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -15,6 +16,7 @@ import (
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/step"
 	"github.com/oncemill/oncemill/internal/task"
+	"github.com/oncemill/oncemill/record"
 )
 
 // session is the one place that knows Kafka's transactions. It owns the client that reads the inputs and writes the outputs
@@ -41,17 +43,27 @@ type session struct {
 	open     bool // BeginTransaction was called
 	produced int  // records given to the client in this transaction
 	slabs    [][]pending
-	headers  [][]kgo.RecordHeader
+	promise  func(*kgo.Record, error)
 	failed   error       // guarded by worker.promiseMu
 	culprit  *kgo.Record // the record of failed; guarded too
 }
 
-// pending is a record that the client has, with what is needed when its promise comes.
+// pending is a record that the client has, with what is needed when the broker refuses it.
 type pending struct {
 	kgo.Record
-	owner  *running
-	output host.Output // its bytes are those of the record
-	log    bool        // a changelog record
+	owner       *running
+	causeTopic  string // of an output, as in host.Output
+	causeOffset int64
+	node        int
+	log         bool // a changelog record
+}
+
+// The headers of an output go to the client as they lie: both types have the same fields.
+var _ = kgo.RecordHeader(record.Header{})
+
+// output is what the task has to know of an output that was refused.
+func (p *pending) output() *host.Output {
+	return &host.Output{Topic: p.Topic, CauseTopic: p.causeTopic, CauseOffset: p.causeOffset, Node: p.node}
 }
 
 const (
@@ -64,6 +76,7 @@ const (
 // by the broker, and whatever it still sends is refused (R6).
 func newSession(ctx context.Context, w *worker) (*session, error) {
 	s := &session{w: w, group: w.app.plan.App, txnID: w.txnID, oldTxns: w.app.transactionVersion < 2}
+	s.promise = s.promised // once: a method value for each record would be an allocation for each
 	cfg := w.app.cfg
 	opts := append(cfg.clientOptions("data"),
 		kgo.TransactionalID(s.txnID),
@@ -152,45 +165,39 @@ func (s *session) produceOutputs(r *running) error {
 	}
 	for i := range outputs {
 		o := &outputs[i]
-		p := s.next(r)
-		p.output = *o
-		p.Topic, p.Partition, p.Key, p.Value, p.Timestamp = o.Topic, o.Partition, o.Key, o.Value, o.Timestamp
-		p.Headers = s.convert(o)
+		p := s.next()
+		p.owner, p.log = r, false
+		p.causeTopic, p.causeOffset, p.node = o.CauseTopic, o.CauseOffset, o.Node
+		p.Record = kgo.Record{Topic: o.Topic, Partition: o.Partition, Key: o.Key, Value: o.Value, Timestamp: o.Timestamp, Headers: clientHeaders(o.Headers)}
 		s.client.Produce(s.w.ctx, &p.Record, s.promise)
 	}
 	return nil
 }
 
-func (s *session) convert(o *host.Output) []kgo.RecordHeader {
-	n := len(o.Headers)
-	last := len(s.headers) - 1
-	if last < 0 || cap(s.headers[last])-len(s.headers[last]) < n {
-		s.headers = append(s.headers, make([]kgo.RecordHeader, 0, max(2*slabRecords, n)))
-		last++
-	}
-	slab := s.headers[last]
-	for _, h := range o.Headers {
-		slab = append(slab, kgo.RecordHeader{Key: h.Key, Value: h.Value})
-	}
-	s.headers[last] = slab
-	return slab[len(slab)-n : len(slab) : len(slab)]
+// clientHeaders is the same memory under the client's name.
+func clientHeaders(h []record.Header) []kgo.RecordHeader {
+	return unsafe.Slice((*kgo.RecordHeader)(unsafe.Pointer(unsafe.SliceData(h))), len(h))
 }
 
-// next returns the record to fill next; records are used again after the transaction.
-func (s *session) next(r *running) *pending {
+// taskHeaders is clientHeaders the other way.
+func taskHeaders(h []kgo.RecordHeader) []record.Header {
+	return unsafe.Slice((*record.Header)(unsafe.Pointer(unsafe.SliceData(h))), len(h))
+}
+
+// next returns the record to fill next, with what it held in an earlier transaction.
+func (s *session) next() *pending {
 	slab := s.produced / slabRecords
 	if slab == len(s.slabs) {
 		s.slabs = append(s.slabs, make([]pending, slabRecords))
 	}
 	p := &s.slabs[slab][s.produced%slabRecords]
-	*p = pending{owner: r}
 	s.produced++
 	return p
 }
 
-// promise is called by the client for every record, on its goroutine, before Flush returns. The first failure is kept: it
+// promised is called by the client for every record, on its goroutine, before Flush returns. The first failure is kept: it
 // aborts the transaction.
-func (s *session) promise(r *kgo.Record, err error) {
+func (s *session) promised(r *kgo.Record, err error) {
 	if err == nil {
 		return
 	}
@@ -287,15 +294,8 @@ func (s *session) confirm(dirty []*running, written map[*running][]task.Written)
 
 // reset forgets the records of a transaction that has ended.
 func (s *session) reset() {
-	const keep = 64 // slabs
-	if len(s.slabs) > keep {
+	if keep := s.w.app.cfg.CommitRecords/slabRecords + 1; len(s.slabs) > keep {
 		s.slabs = s.slabs[:keep:keep]
-	}
-	if len(s.headers) > keep {
-		s.headers = s.headers[:keep:keep]
-	}
-	for i := range s.headers {
-		s.headers[i] = s.headers[i][:0]
 	}
 	s.open, s.produced = false, 0
 	s.forgetFailure()
@@ -312,9 +312,9 @@ func (s *session) seal(dirty []*running) (map[*running][]task.Written, error) {
 			if err := s.begin(); err != nil {
 				return err
 			}
-			p := s.next(r)
-			p.log = true
-			p.Topic, p.Partition, p.Key, p.Value = c.Topic, c.Partition, c.Key, c.Value
+			p := s.next()
+			p.owner, p.log = r, true
+			p.Record = kgo.Record{Topic: c.Topic, Partition: c.Partition, Key: c.Key, Value: c.Value}
 			s.client.Produce(s.w.ctx, &p.Record, s.promise)
 			return nil
 		})
@@ -335,8 +335,9 @@ func (s *session) fill(r *running) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
-	p := s.next(r)
-	p.Topic, p.Partition, p.Key, p.Value = s.w.app.plan.Fillers, 0, []byte(s.txnID), []byte{}
+	p := s.next()
+	p.owner, p.log, p.causeTopic = r, false, ""
+	p.Record = kgo.Record{Topic: s.w.app.plan.Fillers, Key: []byte(s.txnID), Value: []byte{}}
 	s.client.Produce(s.w.ctx, &p.Record, s.promise)
 	return nil
 }
@@ -499,7 +500,7 @@ func (s *session) blame(culprit *pending, cause error) error {
 		s.w.refused = true
 		return nil
 	}
-	if !culprit.owner.task.Refuse(&culprit.output, cause) {
+	if !culprit.owner.task.Refuse(culprit.output(), cause) {
 		return problem.Wrap(problem.ProduceFailed, fmt.Sprintf("an output of a timer to %q", culprit.Topic), cause)
 	}
 	return nil
@@ -549,6 +550,7 @@ func (s *session) renew(ctx context.Context) error {
 		return err
 	}
 	*s = *fresh // with new slabs: requests of the old client may still read the records of the old ones
+	s.promise = s.promised
 	for _, r := range s.w.tasks {
 		r.task.DropMemory()
 	}

@@ -55,8 +55,8 @@ type worker struct {
 
 	promiseMu sync.Mutex // guards session.failed and session.culprit
 
-	raw     record.Raw // filled anew for each record
-	headers []record.Header
+	clock time.Time  // when the last record was done, or its poll
+	raw   record.Raw // filled anew for each record
 }
 
 // running is a task that processes.
@@ -236,6 +236,7 @@ func (w *worker) process(fetches kgo.Fetches) error {
 		}
 	}
 	var failed error
+	w.clock = time.Now()
 	rewinds := w.rewinds
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 		s, ours := w.byTopic[p.Topic][p.Partition]
@@ -254,7 +255,7 @@ func (w *worker) process(fetches kgo.Fetches) error {
 
 // step processes one record.
 func (w *worker) step(s slot, r *kgo.Record) error {
-	now := time.Now()
+	now := w.clock
 	if w.began.IsZero() {
 		w.began = now
 	}
@@ -271,7 +272,8 @@ func (w *worker) step(s slot, r *kgo.Record) error {
 	if err := w.session.produceOutputs(run); err != nil {
 		return err
 	}
-	if w.mustCommitNow(s, r, now) {
+	w.clock = now.Add(time.Since(now)) // one reading for each record; that of the wall clock would double its cost
+	if w.mustCommitNow(s, r, w.clock.Sub(now)) {
 		return w.commit(w.ctx)
 	}
 	return nil
@@ -279,20 +281,15 @@ func (w *worker) step(s slot, r *kgo.Record) error {
 
 // fill turns the client's record into a plain value. The value is used again for the next record.
 func (w *worker) fill(run *running, input int, r *kgo.Record) *record.Raw {
-	w.headers = w.headers[:0]
-	for _, h := range r.Headers {
-		w.headers = append(w.headers, record.Header{Key: h.Key, Value: h.Value})
-	}
-	w.raw = record.Raw{Key: r.Key, Value: r.Value, Timestamp: r.Timestamp, Headers: w.headers, LeaderEpoch: r.LeaderEpoch,
+	w.raw = record.Raw{Key: r.Key, Value: r.Value, Timestamp: r.Timestamp, Headers: taskHeaders(r.Headers), LeaderEpoch: r.LeaderEpoch,
 		Position: record.Position{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}, TopicID: run.topicIDs[input]}
 	return &w.raw
 }
 
 // mustCommitNow reports that the transaction may not wait for the end of the poll: it is large or old, or its records run one
 // by one.
-func (w *worker) mustCommitNow(s slot, r *kgo.Record, began time.Time) bool {
+func (w *worker) mustCommitNow(s slot, r *kgo.Record, took time.Duration) bool {
 	cfg := w.app.cfg
-	took := time.Since(began)
 	if took > cfg.TransactionTimeout/2 {
 		w.log.Warn("a slow record", "position", fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), "took", took, "limit", cfg.TransactionTimeout)
 	}
@@ -308,7 +305,7 @@ func (w *worker) mustCommitNow(s slot, r *kgo.Record, began time.Time) bool {
 		w.endSolo()
 		return true
 	}
-	if time.Since(w.began) > cfg.TransactionTimeout/2 || w.session.produced > cfg.CommitRecords {
+	if w.clock.Sub(w.began) > cfg.TransactionTimeout/2 || w.session.produced > cfg.CommitRecords {
 		return true
 	}
 	if s.run.task.Steps()&255 != 0 {

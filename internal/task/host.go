@@ -92,8 +92,32 @@ func (t *Task) Random(n *host.Node) *rand.Rand {
 	return rand.New(rand.NewChaCha8(t.cause().Seed(n.Name)))
 }
 
+// destination is what is known of an output topic. Most records go where the one before them went, and the shell's answer
+// costs a lock.
+type destination struct {
+	topic      string
+	partitions int32
+	maxBytes   int
+}
+
 // Partitions implements host.Host.
-func (t *Task) Partitions(topic string) (int32, error) { return t.cfg.Topics.Partitions(topic) }
+func (t *Task) Partitions(topic string) (int32, error) {
+	if topic == t.to.topic && topic != "" {
+		return t.to.partitions, nil
+	}
+	n, err := t.cfg.Topics.Partitions(topic)
+	if err == nil {
+		t.to = destination{topic, n, t.cfg.Topics.MaxBytes(topic)}
+	}
+	return n, err
+}
+
+func (t *Task) maxBytes(topic string) int {
+	if topic == t.to.topic && topic != "" {
+		return t.to.maxBytes
+	}
+	return t.cfg.Topics.MaxBytes(topic)
+}
 
 // Buffer implements host.Host.
 func (t *Task) Buffer() []byte { return t.memory.buffer(0) }
@@ -115,7 +139,7 @@ func sizeOf(o *host.Output) int {
 
 // Emit implements host.Host.
 func (t *Task) Emit(n *host.Node, o *host.Output) error {
-	if size, limit := sizeOf(o), t.cfg.Topics.MaxBytes(o.Topic); size > limit {
+	if size, limit := sizeOf(o), t.maxBytes(o.Topic); size > limit {
 		return problem.New(problem.OutputTooLarge, fmt.Sprintf("topic %q", o.Topic), "an output of about %d bytes, allowed are %d", size, limit)
 	}
 	o.ID = t.cause().OutputID(n.Name, t.current.outputs)

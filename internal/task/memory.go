@@ -6,9 +6,12 @@ import "github.com/oncemill/oncemill/record"
 // until the transaction has ended; then the chunks are used again.
 type memory struct {
 	bytes   [][]byte // full chunks and, last, the current one
-	headers [][]record.Header
 	free    [][]byte
-	slabs   [][]record.Header // free, cleared
+	headers [][]record.Header // the ones in use, then free ones
+	slab    int               // the current one of headers
+	// How many of each to keep: what a transaction needed, falling slowly, so that steady work allocates nothing and a burst
+	// is forgotten.
+	keepBytes, keepHeaders int
 }
 
 const (
@@ -64,46 +67,46 @@ func (m *memory) copy(b []byte) []byte {
 
 // newHeaders returns an empty slice with room for n headers.
 func (m *memory) newHeaders(n int) []record.Header {
-	last := len(m.headers) - 1
-	if last < 0 || cap(m.headers[last])-len(m.headers[last]) < n {
-		m.headers = append(m.headers, m.slab(n))
-		last++
+	if n > chunkHeaders {
+		return make([]record.Header, 0, n)
 	}
-	h := m.headers[last]
-	m.headers[last] = h[:len(h)+n]
+	if m.slab < len(m.headers) && cap(m.headers[m.slab])-len(m.headers[m.slab]) < n {
+		m.slab++
+	}
+	if m.slab == len(m.headers) {
+		m.headers = append(m.headers, make([]record.Header, 0, chunkHeaders))
+	}
+	h := m.headers[m.slab]
+	m.headers[m.slab] = h[:len(h)+n]
 	return h[len(h) : len(h) : len(h)+n]
-}
-
-func (m *memory) slab(n int) []record.Header {
-	if last := len(m.slabs) - 1; last >= 0 && n <= chunkHeaders {
-		s := m.slabs[last]
-		m.slabs = m.slabs[:last]
-		return s
-	}
-	return make([]record.Header, 0, max(chunkHeaders, n))
 }
 
 // reset makes all of it free. The client must have let go of the outputs.
 func (m *memory) reset() {
-	const (
-		keepChunks = 64 // 4 MiB of idle memory at most
-		keepSlabs  = 64 // 1.3 MiB
-	)
-	for _, c := range m.bytes {
-		if len(m.free) < keepChunks {
-			m.free = append(m.free, c)
-		}
-	}
+	m.keepBytes = falling(m.keepBytes, len(m.bytes))
+	m.free = append(m.free, m.bytes...)
+	m.free = cut(m.free, m.keepBytes)
 	clear(m.bytes)
 	m.bytes = m.bytes[:0]
-	for _, h := range m.headers {
-		if len(m.slabs) < keepSlabs && cap(h) == chunkHeaders {
-			clear(h) // it must not keep the records' headers alive
-			m.slabs = append(m.slabs, h[:0])
-		}
+
+	used := min(m.slab+1, len(m.headers))
+	m.keepHeaders = falling(m.keepHeaders, used)
+	for i, h := range m.headers[:used] {
+		clear(h) // what they refer to
+		m.headers[i] = h[:0]
 	}
-	clear(m.headers)
-	m.headers = m.headers[:0]
+	m.headers, m.slab = cut(m.headers, m.keepHeaders), 0
+}
+
+// falling follows a peak at once, and what comes after it by a sixteenth at a time.
+func falling(before, now int) int { return max(now, before-before/16-1) }
+
+func cut[T any](s []T, n int) []T {
+	if len(s) > n {
+		clear(s[n:])
+		s = s[:n]
+	}
+	return s
 }
 
 // size is the number of bytes in use, up to the size of a chunk.

@@ -100,6 +100,7 @@ type Task struct {
 	outputs []host.Output // of the open transaction, not yet taken by the shell
 	outMark int
 	memory  memory
+	to      destination // of the output before
 
 	// refused are records whose output the broker refused in an aborted transaction (see Refuse).
 	refused map[refusedRecord]*host.Failure

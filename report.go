@@ -4,9 +4,9 @@ import (
 	"time"
 
 	"github.com/oncemill/oncemill/dedup"
-	"github.com/oncemill/oncemill/internal/host"
 	"github.com/oncemill/oncemill/internal/task"
 	"github.com/oncemill/oncemill/metrics"
+	"github.com/oncemill/oncemill/processor"
 	"github.com/oncemill/oncemill/statestore"
 )
 
@@ -80,19 +80,46 @@ func (w *worker) unresolved(since time.Time, resolved bool) {
 	}
 }
 
+// outcomeOf names the outcome of a transaction; one whose answer was lost has names of its own.
+func outcomeOf(out outcome, resolved bool) metrics.Outcome {
+	switch {
+	case out == tasksLost:
+		return metrics.Fenced
+	case out == committed && resolved:
+		return metrics.ResolvedCommitted
+	case out == committed:
+		return metrics.Committed
+	case resolved:
+		return metrics.ResolvedAborted
+	}
+	return metrics.Aborted
+}
+
 // transactionEnded tells of the end of a transaction, and of what it did in each task.
-func (w *worker) transactionEnded(end metrics.TransactionEnd, dirty []*running, written map[*running][]task.Written) {
+func (w *worker) transactionEnded(out outcome, took time.Duration, dirty []*running, written map[*running][]task.Written) {
 	l := &w.app.cfg.Listener
-	end.Worker = w.name()
+	end := metrics.TransactionEnd{Worker: w.name(), Outcome: outcomeOf(out, w.timing.resolved), Duration: took, Phases: w.timing.phases,
+		Cause: w.timing.cause, Err: w.timing.err}
+	if out == tasksLost {
+		end.Cause = "fenced"
+	}
+	now := time.Now()
 	for _, r := range dirty {
 		stats := r.task.TakeStats()
 		end.Records += stats.Consumed
-		if end.Outcome == metrics.Committed || end.Outcome == metrics.ResolvedCommitted {
-			if l.TaskCommitted != nil {
-				l.TaskCommitted(w.taskCommit(r, &stats, written[r]))
-			}
-			w.committedN(r)
+		for _, p := range stats.Produced {
+			end.Outputs += p.Records
 		}
+		if out != committed {
+			continue
+		}
+		for _, at := range written[r] {
+			end.Changelog += at.Records
+		}
+		if l.TaskCommitted != nil {
+			l.TaskCommitted(w.taskCommit(r, &stats, written[r], now))
+		}
+		w.committedN(r)
 	}
 	if l.TransactionEnded != nil {
 		l.TransactionEnded(end)
@@ -112,29 +139,100 @@ func (w *worker) committedN(r *running) {
 	}
 }
 
-func (w *worker) taskCommit(r *running, s *task.Stats, written []task.Written) metrics.TaskCommit {
+func (w *worker) taskCommit(r *running, s *task.Stats, written []task.Written, now time.Time) metrics.TaskCommit {
 	c := metrics.TaskCommit{Task: r.task.ID().String(), N: r.task.N(), Processed: s.Processed, DeadLetters: s.DeadLetters, Parked: s.Parked,
 		TimersFired: s.TimersFired, TimersFailed: s.TimersFailed, Clamped: s.Clamped, RetriesInPlace: s.RetriesInPlace}
 	if ms := r.task.StreamTimeMillis(); ms != statestore.MinStreamTime {
 		c.StreamTime = time.UnixMilli(ms)
 	}
-	scope, topic := r.task.ID().SubTopology, r.task.Inputs()[0].Topic
-	c.Consumed = append(c.Consumed, metrics.TopicCount{Topic: topic, Records: s.Consumed, Bytes: s.Bytes})
+	for i := range s.Inputs {
+		w.addInput(&c, r, i, &s.Inputs[i], now)
+	}
+	for _, p := range s.Produced {
+		c.Produced = append(c.Produced, metrics.TopicCount{Topic: p.Topic, Records: p.Records, Bytes: p.Bytes})
+	}
+	for _, f := range s.Failed {
+		c.Failures = append(c.Failures, metrics.FailureCount{Node: f.Node, Phase: f.Phase.String(), Policy: actionOf(f.Action), Count: f.Count})
+		if f.Action == processor.ActionSkip {
+			c.Dropped = append(c.Dropped, metrics.DropCount{Node: f.Node, Reason: "skip", Count: f.Count})
+		}
+	}
+	for _, at := range written {
+		st := w.app.storeOf(r.task.ID().SubTopology, at.Topic)
+		c.Changelog = append(c.Changelog, metrics.StoreCount{Store: st, Records: at.Records, Bytes: at.Bytes})
+	}
+	return c
+}
+
+// storeOf names the store of a changelog.
+func (a *App) storeOf(sub, changelog string) string {
+	for _, st := range a.sub(sub).Stores {
+		if st.Changelog == changelog {
+			return st.Name
+		}
+	}
+	return changelog
+}
+
+// addInput adds what one input did. Sources without deduplication give no verdicts but redeliveries.
+func (w *worker) addInput(c *metrics.TaskCommit, r *running, i int, s *task.InputStats, now time.Time) {
+	in := r.task.Inputs()[i]
+	if s.Records > 0 {
+		c.Consumed = append(c.Consumed, metrics.TopicCount{Topic: in.Topic, Records: s.Records, Bytes: s.Bytes})
+		c.Ages = append(c.Ages, metrics.TopicAges{Topic: in.Topic, Oldest: age(s.Oldest, now), Newest: age(s.Newest, now)})
+	}
+	scope := w.app.scopeOf(in.Source)
 	for v, n := range s.Verdicts {
 		if n > 0 {
 			c.Verdicts = append(c.Verdicts, metrics.VerdictCount{Scope: scope, Verdict: dedup.Verdict(v).String(), Count: n})
 		}
 	}
-	for phase, n := range s.Failures {
-		if n > 0 {
-			c.Failures = append(c.Failures, metrics.FailureCount{Node: scope, Phase: host.Phase(phase).String(), Count: n})
+	if s.OutputsReplayed > 0 {
+		c.OutputsReplayed = append(c.OutputsReplayed, metrics.ScopeCount{Scope: scope, Count: s.OutputsReplayed})
+	}
+}
+
+// age of a timestamp; one from the future has none.
+func age(millis int64, now time.Time) time.Duration {
+	return max(0, now.Sub(time.UnixMilli(millis)))
+}
+
+// scopeOf is the dedup scope of a source, by default its name.
+func (a *App) scopeOf(source int) string {
+	n := a.plan.Nodes[source]
+	if n.Dedup != nil && n.Dedup.Scope != "" {
+		return n.Dedup.Scope
+	}
+	return n.Name
+}
+
+func actionOf(a processor.Action) metrics.FailureAction {
+	switch a {
+	case processor.ActionSkip:
+		return metrics.ActionSkip
+	case processor.ActionDeadLetter:
+		return metrics.ActionDeadLetter
+	case processor.ActionRetry:
+		return metrics.ActionRetry
+	case processor.ActionPark:
+		return metrics.ActionPark
+	}
+	return metrics.ActionStop
+}
+
+// onOutcome tells the listener of single failures; nil when nobody listens.
+func (w *worker) onOutcome(id statestore.TaskID) func(task.Outcome) {
+	l := &w.app.cfg.Listener
+	if l.Failed == nil && l.DeadLettered == nil {
+		return nil
+	}
+	name := id.String()
+	return func(o task.Outcome) {
+		if l.Failed != nil {
+			l.Failed(metrics.Failure{Task: name, Node: o.Node, Phase: o.Phase.String(), Policy: actionOf(o.Action), Place: o.Place, Err: o.Err})
+		}
+		if l.DeadLettered != nil && o.Action == processor.ActionDeadLetter {
+			l.DeadLettered(metrics.DeadLetter{Task: name, Node: o.Node, Place: o.Place, Err: o.Err})
 		}
 	}
-	if s.Skipped > 0 {
-		c.Dropped = append(c.Dropped, metrics.DropCount{Node: scope, Reason: "skip", Count: s.Skipped})
-	}
-	for _, at := range written {
-		c.Changelog = append(c.Changelog, metrics.StoreCount{Store: at.Topic, Records: uint64(at.Last - at.First + 1)})
-	}
-	return c
 }

@@ -237,14 +237,18 @@ const (
 
 // commit makes the transaction of the dirty tasks true in Kafka and then in the state. An error ends the worker.
 func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error) {
+	at := &s.w.timing
+	at.begin()
 	written, err := s.seal(dirty)
 	if err != nil {
 		return rolledBack, err
 	}
+	at.lap(&at.phases.Changelog)
 	if err := s.w.at(step.Flush); err != nil {
 		return rolledBack, err
 	}
 	flushErr := s.flush(ctx)
+	at.lap(&at.phases.Flush)
 	culprit, failed := s.failure()
 	if flushErr != nil || failed != nil {
 		return s.rollBack(ctx, dirty, errors.Join(failed, flushErr), culprit)
@@ -262,10 +266,13 @@ func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error)
 	if err := s.commitOffsets(ctx, dirty, written); err != nil {
 		return s.rollBack(ctx, dirty, err, nil)
 	}
+	at.lap(&at.phases.Offsets)
 	if err := s.w.at(step.EndTxn); err != nil {
 		return rolledBack, err
 	}
-	if err := s.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+	err = s.client.EndTransaction(ctx, kgo.TryCommit)
+	at.lap(&at.phases.End)
+	if err != nil {
 		return s.resolve(ctx, dirty, written, err)
 	}
 	return s.confirm(dirty, written)
@@ -289,6 +296,7 @@ func (s *session) confirm(dirty []*running, written map[*running][]task.Written)
 	}
 	s.written = written
 	s.reset()
+	s.w.timing.lap(&s.w.timing.phases.Apply)
 	return committed, s.w.at(step.Applied)
 }
 
@@ -349,7 +357,7 @@ func (s *session) locate(written map[*running][]task.Written) {
 		if !p.log {
 			continue
 		}
-		places := written[p.owner]
+		places, bytes := written[p.owner], uint64(len(p.Key)+len(p.Value))
 		j := 0
 		for j < len(places) && places[j].Topic != p.Topic {
 			j++
@@ -359,9 +367,12 @@ func (s *session) locate(written map[*running][]task.Written) {
 			if err != nil {
 				epoch = -1
 			}
-			written[p.owner] = append(places, task.Written{Topic: p.Topic, TopicID: s.w.app.topics.info(p.Topic).id, First: p.Offset, Last: p.Offset, LeaderEpoch: epoch})
+			written[p.owner] = append(places, task.Written{Topic: p.Topic, TopicID: s.w.app.topics.info(p.Topic).id, First: p.Offset, Last: p.Offset, LeaderEpoch: epoch,
+				Records: 1, Bytes: bytes})
 			continue
 		}
+		places[j].Records++
+		places[j].Bytes += bytes
 		places[j].First, places[j].Last = min(places[j].First, p.Offset), max(places[j].Last, p.Offset)
 	}
 }
@@ -474,6 +485,7 @@ func (s *session) rollBack(ctx context.Context, dirty []*running, cause error, c
 		return rolledBack, fatal
 	}
 	s.w.log.Warn("transaction aborted", "cause", cause, "records", s.produced)
+	s.w.timing.aborted(cause, culprit != nil, time.Since(s.w.began) > s.w.app.cfg.TransactionTimeout)
 	if err := s.blame(culprit, cause); err != nil {
 		return rolledBack, err
 	}
@@ -566,6 +578,7 @@ func (s *session) resolve(ctx context.Context, dirty []*running, written map[*ru
 	}
 	s.w.log.Warn("the outcome of a transaction is unknown; resolving", "cause", cause)
 	since := time.Now()
+	s.w.timing.resolved, s.w.timing.err = true, cause
 	s.w.unresolved(since, false)
 	defer func() { s.w.unresolved(since, true) }()
 	if err := s.w.at(step.Resolve); err != nil {
@@ -581,9 +594,10 @@ func (s *session) resolve(ctx context.Context, dirty []*running, written map[*ru
 	if err := s.w.at(step.Resolved); err != nil {
 		return rolledBack, err
 	}
-	s.w.log.Info("transaction resolved", "outcome", outcomeNames[decided])
+	s.w.log.Info("transaction resolved", "outcome", outcomeOf(decided, true))
 	if decided == committed {
 		s.open = false
+		s.w.timing.lapped = time.Now() // resolving is no phase
 		return s.confirm(dirty, written)
 	}
 	for _, r := range dirty {

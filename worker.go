@@ -14,7 +14,6 @@ import (
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/step"
 	"github.com/oncemill/oncemill/internal/task"
-	"github.com/oncemill/oncemill/metrics"
 	"github.com/oncemill/oncemill/record"
 	"github.com/oncemill/oncemill/statestore"
 )
@@ -52,6 +51,8 @@ type worker struct {
 	refused bool      // the broker refused an output of one of several records for good
 	aborts  int       // in a row
 	failing time.Time // the first of them
+
+	timing timing
 
 	promiseMu sync.Mutex // guards session.failed and session.culprit
 
@@ -166,6 +167,7 @@ func (w *worker) turn(ctx context.Context) error {
 	if err := w.fireTimers(); err != nil {
 		return err
 	}
+	w.tellActivity()
 	if w.commitDue() {
 		return w.commit(w.ctx)
 	}
@@ -218,7 +220,9 @@ func (w *worker) poll(ctx context.Context) error {
 	if !w.mail.polling(cancel) || ctx.Err() != nil || w.restore.waiting() && !w.inTransaction() {
 		cancel() // something waits: take only what is buffered
 	}
+	called := time.Now()
 	fetches := w.session.client.PollRecords(pollCtx, pollRecords)
+	called = w.timing.polled(called, fetches.NumRecords())
 	w.mail.polling(nil)
 	if err := context.Cause(w.ctx); err != nil {
 		return err
@@ -226,7 +230,10 @@ func (w *worker) poll(ctx context.Context) error {
 	if err := w.at(step.Poll); err != nil {
 		return err
 	}
-	return w.process(fetches)
+	committed := w.timing.committed
+	err := w.process(fetches)
+	w.timing.processed(called, committed)
+	return err
 }
 
 func (w *worker) process(fetches kgo.Fetches) error {
@@ -383,13 +390,15 @@ func (w *worker) commit(ctx context.Context) error {
 		return nil
 	}
 	began, positions := w.began, w.takeEnds()
+	called := time.Now()
 	out, err := w.session.commit(ctx, dirty)
+	w.timing.end(called)
 	w.alone = false
 	if err != nil {
 		return err
 	}
 	w.began = time.Time{}
-	w.transactionEnded(metrics.TransactionEnd{Outcome: outcomeNames[out], Duration: time.Since(began)}, dirty, w.session.written)
+	w.transactionEnded(out, time.Since(began), dirty, w.session.written)
 	switch out {
 	case committed:
 		w.aborts = 0
@@ -415,8 +424,6 @@ func (w *worker) commit(ctx context.Context) error {
 	w.refetchTasks(dirty)
 	return w.pause(ctx)
 }
-
-var outcomeNames = [...]metrics.Outcome{committed: metrics.Committed, rolledBack: metrics.Aborted, tasksLost: metrics.Fenced}
 
 // pause waits a moment after an abort, longer with each one in a row.
 func (w *worker) pause(ctx context.Context) error {

@@ -256,6 +256,13 @@ func (p *Process) wait(run *incarnation) error {
 	return run.err
 }
 
+// Dead reports that the process was killed or has crashed, and was not started since.
+func (p *Process) Dead() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.run != nil && p.mu.run.dead
+}
+
 // Isolate takes the process off the network, and Heal puts it back: it lives on meanwhile.
 func (p *Process) Isolate() {
 	p.c.trace.fault("isolate %s", p.name)

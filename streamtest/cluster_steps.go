@@ -3,6 +3,7 @@ package streamtest
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/oncemill/oncemill/internal/step"
 )
@@ -12,8 +13,8 @@ import (
 type StepHook struct {
 	p       *Process
 	step    step.Step
-	left    int // occurrences to let pass, and this one; guarded by Process.mu
-	reached chan struct{}
+	left    int         // occurrences to let pass, and this one; guarded by Process.mu
+	reached atomic.Bool // also looked at after the bubble has ended
 	thaw    chan struct{}
 	once    sync.Once
 	act     func(run *incarnation) error
@@ -26,7 +27,7 @@ func (p *Process) hook(name string, n int, act func(h *StepHook, run *incarnatio
 	if !slices.Contains(step.All(), s) {
 		p.c.t.Fatalf("streamtest: there is no step %q; there are %v", name, step.All())
 	}
-	h := &StepHook{p: p, step: s, left: max(n, 1), reached: make(chan struct{}), thaw: make(chan struct{})}
+	h := &StepHook{p: p, step: s, left: max(n, 1), thaw: make(chan struct{})}
 	h.act = func(run *incarnation) error { return act(h, run) }
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -77,14 +78,7 @@ func (h *StepHook) Await() {
 }
 
 // Reached reports that the step was reached.
-func (h *StepHook) Reached() bool {
-	select {
-	case <-h.reached:
-		return true
-	default:
-		return false
-	}
-}
+func (h *StepHook) Reached() bool { return h.reached.Load() }
 
 // Thaw lets a frozen goroutine go on.
 func (h *StepHook) Thaw() { h.once.Do(func() { close(h.thaw) }) }
@@ -120,7 +114,7 @@ func (p *Process) at(run *incarnation, worker int, s step.Step) error {
 		p.c.trace.event("%-4s worker %d: %s", p.name, worker, s)
 	}
 	for _, h := range due {
-		close(h.reached)
+		h.reached.Store(true)
 		if err := h.act(run); err != nil {
 			return err
 		}

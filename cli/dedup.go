@@ -228,8 +228,8 @@ func (f *dedupFlags) linesConfig(cmd *cobra.Command) (lines.Config, error) {
 	c.ID = id
 	var misplaced []string
 	allowed := []string{"id", "window", "format", "ignore-conflicts", "state"}
-	cmd.LocalNonPersistentFlags().Visit(func(flag *pflag.Flag) {
-		if !slices.Contains(allowed, flag.Name) {
+	cmd.LocalNonPersistentFlags().VisitAll(func(flag *pflag.Flag) {
+		if flag.Changed && !slices.Contains(allowed, flag.Name) {
 			misplaced = append(misplaced, "--"+flag.Name)
 		}
 	})

@@ -107,6 +107,9 @@ func runApp(ctx context.Context, env *Env, l *Layered, c oncemill.Config, listen
 	}
 	err = app.Run(ctx)
 	restores.end()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = nil // stopped before it had started
+	}
 	if err == nil {
 		env.Talk("stopped")
 	}

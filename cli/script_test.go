@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -28,6 +29,8 @@ func TestMain(m *testing.M) {
 //	listen VAR             take a port and keep it; its number is in $VAR
 //	dev SIGNAL ARGS...     run "oncemill dev", connect to the address it prints, send it the signal, and note its exit
 //	                       code: "dev KILL -1" would be killed, "dev INT 0" ends cleanly
+//	ndjson N FILE WANT     write N lines with ids to a file, each tenth one a copy of an earlier line, and what is left of
+//	                       them without the copies to another
 //	lines N FILE           the file has that many lines, each a JSON envelope
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -38,7 +41,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "listen": listen, "dev": dev, "lines": lines,
+			"exits": exits, "listen": listen, "dev": dev, "lines": lines, "ndjson": ndjson,
 		},
 	})
 }
@@ -94,6 +97,30 @@ func dev(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("exit code %d, want %d\n%s", got, want, talk)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs("talk"), []byte(talk.String()), 0o644))
+}
+
+func ndjson(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	all, once := linesWithCopies(n)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(all), 0o644))
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(once), 0o644))
+}
+
+// linesWithCopies makes n lines, each tenth of them a copy of an earlier one, and what is left of them without the copies.
+func linesWithCopies(n int) (all, once string) {
+	var a, o strings.Builder
+	line := func(i int) string { return fmt.Sprintf("{\"id\":\"order-%07d\",\"amount\":%d}\n", i, i%997) }
+	for i, fresh := 0, 0; i < n; i++ {
+		if i%10 == 9 {
+			a.WriteString(line((i * 31) % fresh)) // some are far away, some near
+			continue
+		}
+		a.WriteString(line(fresh))
+		o.WriteString(line(fresh))
+		fresh++
+	}
+	return a.String(), o.String()
 }
 
 func lines(ts *testscript.TestScript, _ bool, args []string) {

@@ -110,12 +110,12 @@ func (p *printer) take(fetches kgo.Fetches) error {
 		if r.Attrs.IsControl() {
 			continue
 		}
-		if p.header {
-			p.header = false
-			p.buf = append(append(p.buf, p.pos.Header...), '\n')
-		}
 		r.Value = append(r.Value, '\n')
 		if rest := p.resume(r.Value); len(rest) > 0 {
+			if p.header {
+				p.header = false
+				p.buf = append(append(p.buf, p.pos.Header...), '\n')
+			}
 			p.buf = append(p.buf, rest...)
 			p.count++
 		}

@@ -42,7 +42,11 @@ func (r *reader) next() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(bytes.TrimSpace(record)) > 0 {
+		blank := " \t\r"
+		if r.format == CSV {
+			blank = "\r" // spaces are a field
+		}
+		if len(bytes.Trim(record, blank)) > 0 {
 			return record, nil
 		}
 	}

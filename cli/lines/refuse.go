@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/internal/task"
@@ -13,10 +14,6 @@ import (
 // finish reads the dead letters of this run: what was refused, and why.
 func (r *run) finish(ctx context.Context) error {
 	r.result.Refused, r.result.Refusals = r.feeder.long, r.feeder.refused
-	end, err := r.end(ctx, topicDead, true)
-	if err != nil || end <= r.deadStart {
-		return err
-	}
 	client, err := kgo.NewClient(kgo.SeedBrokers(r.brokers...), kgo.DisableClientMetrics(), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topicDead: {0: kgo.NewOffset().At(r.deadStart)}}))
@@ -24,6 +21,10 @@ func (r *run) finish(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
+	end, err := endOf(ctx, kadm.NewClient(client), topicDead, true)
+	if err != nil {
+		return err
+	}
 	for next := r.deadStart; next < end; {
 		fetches := client.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {

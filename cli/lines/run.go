@@ -137,10 +137,10 @@ func (r *run) do(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.deadStart, err = r.end(ctx, topicDead, false); err != nil {
+	if r.deadStart, err = endOf(ctx, r.admin, topicDead, false); err != nil {
 		return err
 	}
-	printed, err := r.end(ctx, topicOut, true)
+	printed, err := endOf(ctx, r.admin, topicOut, true)
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,10 @@ func (r *run) do(ctx context.Context) error {
 	defer stop()
 	work.Go(func() {
 		errs[0] = engine.Run(stopEngine)
-		if stopEngine.Err() == nil && errs[0] == nil {
+		switch stopped := stopEngine.Err() != nil; {
+		case stopped && errors.Is(errs[0], context.Canceled):
+			errs[0] = nil // there was so little to do that it had not started yet
+		case !stopped && errs[0] == nil:
 			errs[0] = errors.New("the engine ended by itself")
 		}
 		fail(errs[0])
@@ -204,7 +207,7 @@ func (r *run) feed(ctx context.Context, target chan<- int64) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	last, err := r.end(ctx, topicIn, false)
+	last, err := endOf(ctx, r.admin, topicIn, false)
 	if err != nil {
 		return err
 	}
@@ -223,7 +226,7 @@ func (r *run) feed(ctx context.Context, target chan<- int64) error {
 		case <-time.After(lookAgain):
 		}
 	}
-	end, err := r.end(ctx, topicOut, true)
+	end, err := endOf(ctx, r.admin, topicOut, true)
 	if err == nil {
 		target <- end
 	}
@@ -233,11 +236,11 @@ func (r *run) feed(ctx context.Context, target chan<- int64) error {
 // lookAgain is how soon the position is looked at without a word from the engine.
 const lookAgain = 200 * time.Millisecond
 
-// end is the end of the one partition of a topic; 0 if there is no such topic yet.
-func (r *run) end(ctx context.Context, topic string, committed bool) (int64, error) {
-	list := r.admin.ListEndOffsets
+// endOf is the end of the one partition of a topic; 0 if there is no such topic yet, which a client then believes for a while.
+func endOf(ctx context.Context, admin *kadm.Client, topic string, committed bool) (int64, error) {
+	list := admin.ListEndOffsets
 	if committed {
-		list = r.admin.ListCommittedOffsets
+		list = admin.ListCommittedOffsets
 	}
 	offsets, err := list(ctx, topic)
 	if err != nil {

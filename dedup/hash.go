@@ -20,7 +20,7 @@ const (
 	domainRefusal   = 3  // scope, kind, id, content, replay number
 	domainContent   = 4  // key, value
 	domainMessage   = 5  // application, scope, kind, id
-	domainPosition  = 6  // application, scope, topic id, partition, offset
+	domainPosition  = 6  // application, scope, topic id, partition
 	domainTimer     = 7  // application, store, key, name, number
 	domainOutput    = 8  // cause, node, number
 	domainNewID     = 9  // cause, node, number

@@ -1,11 +1,23 @@
 package dedup
 
-import "crypto/sha256"
+import (
+	"crypto/sha256"
+	"encoding/binary"
+)
 
 // Cause is the identity of what made outputs: a message, a record without an id, or a timer. It is computed once per
 // record; output ids, NewID and seeds are hashes of it. Hashes are SHA-256 over length-framed fields with a domain in
 // front: an id from outside cannot be chosen to collide with another's output and so drop it downstream (rule R12).
-type Cause [sha256.Size]byte
+//
+// It is a hash, and a number of 8 bytes that is hashed with it later: the offset of a record without an id, else 0. So such
+// a record, the usual one, costs one hash of one block per output, and no other.
+type Cause [sha256.Size + 8]byte
+
+func causeOf(sum [sha256.Size]byte, number uint64) (c Cause) {
+	copy(c[:], sum[:])
+	binary.BigEndian.PutUint64(c[sha256.Size:], number)
+	return c
+}
 
 // causeBytes is how much of a cause is gathered without allocation; ids of usual length fit.
 const causeBytes = 256
@@ -15,28 +27,39 @@ const causeBytes = 256
 func CauseOfMessage(app, scope, kind string, id []byte) Cause {
 	var array [causeBytes]byte
 	f := fields(array[:0]).domain(domainMessage).string(app).string(scope).string(kind).bytes(id)
-	return sha256.Sum256(f)
+	return causeOf(sha256.Sum256(f), 0)
 }
 
-// CauseOfPosition is the cause of the outputs of a record that has no id.
-func CauseOfPosition(app, scope string, topicID [16]byte, partition int32, offset int64) Cause {
+// Place is what the causes of all records of one partition have in common.
+type Place [sha256.Size]byte
+
+// PlaceOf is the place of a partition.
+func PlaceOf(app, scope string, topicID [16]byte, partition int32) Place {
 	var array [causeBytes]byte
 	f := fields(array[:0]).domain(domainPosition).string(app).string(scope)
 	f = append(f, topicID[:]...)
-	return sha256.Sum256(f.number(uint64(uint32(partition))).number(uint64(offset)))
+	return sha256.Sum256(f.number(uint64(uint32(partition))))
+}
+
+// Cause is the cause of the outputs of the record at an offset, one that has no id.
+func (p Place) Cause(offset int64) Cause { return causeOf(p, uint64(offset)) }
+
+// CauseOfPosition is the cause of the outputs of a record that has no id.
+func CauseOfPosition(app, scope string, topicID [16]byte, partition int32, offset int64) Cause {
+	return PlaceOf(app, scope, topicID, partition).Cause(offset)
 }
 
 // CauseOfTimer is the cause of the outputs of one firing of a timer, by its number among the task's timers.
 func CauseOfTimer(app, store string, key []byte, name string, number uint64) Cause {
 	var array [causeBytes]byte
 	f := fields(array[:0]).domain(domainTimer).string(app).string(store).bytes(key).string(name)
-	return sha256.Sum256(f.number(number))
+	return causeOf(sha256.Sum256(f.number(number)), 0)
 }
 
 func (c *Cause) derive(domain byte, node string, n uint32) [sha256.Size]byte {
 	var array [causeBytes]byte
 	f := append(fields(array[:0]).domain(domain), c[:]...)
-	return sha256.Sum256(f.string(node).number(uint64(n)))
+	return sha256.Sum256(binary.AppendUvarint(f.string(node), uint64(n)))
 }
 
 // OutputID is the id of the n-th output of a node, counted from 0 within the cause.

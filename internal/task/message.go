@@ -79,9 +79,19 @@ func (t *Task) cause() *dedup.Cause {
 	case len(m.id) > 0:
 		m.cause = dedup.CauseOfMessage(app, m.source.node.Dedup.Scope, m.kind, m.id)
 	default:
-		m.cause = dedup.CauseOfPosition(app, m.source.node.Name, m.raw.TopicID, m.raw.Partition, m.raw.Offset)
+		m.cause = t.place(m.source, m.raw).Cause(m.raw.Offset)
 	}
 	return &m.cause
+}
+
+// place is remembered by the source: it changes only when a record comes from elsewhere, such as a parked one of a topic that
+// was made again.
+func (t *Task) place(s *source, raw *record.Raw) dedup.Place {
+	if s.place.of != raw.TopicID || s.place.partition != raw.Partition || !s.place.known {
+		s.place.of, s.place.partition, s.place.known = raw.TopicID, raw.Partition, true
+		s.place.Place = dedup.PlaceOf(t.cfg.Plan.App, s.node.Name, raw.TopicID, raw.Partition)
+	}
+	return s.place.Place
 }
 
 // time is the bounded timestamp.

@@ -123,6 +123,12 @@ type source struct {
 	guard  *dedup.Guard
 	store  *statestore.Declaration // of the markers
 	origin dedup.Origin
+	place  struct { // of the record before
+		dedup.Place
+		of        [16]byte
+		partition int32
+		known     bool
+	}
 }
 
 // progress is what a rolled back record takes back besides stores and outputs.

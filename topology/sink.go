@@ -2,7 +2,6 @@ package topology
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/oncemill/oncemill/dedup"
 	"github.com/oncemill/oncemill/internal/graph"
@@ -18,7 +17,6 @@ type sinkOptions struct {
 	node       *graph.Node
 	partition  any // Partitioner[K, V]
 	partitions int32
-	retention  time.Duration
 	dedup      *dedup.Config
 }
 

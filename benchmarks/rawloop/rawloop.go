@@ -50,7 +50,7 @@ func Run(ctx context.Context, cfg Config) error {
 	session, err := kgo.NewGroupTransactSession(
 		kgo.SeedBrokers(cfg.Brokers...), kgo.ConsumerGroup(cfg.Group), kgo.TransactionalID(cfg.Group),
 		kgo.ConsumeTopics(cfg.Input), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DefaultProduceTopic(cfg.Output),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RequireStableFetchOffsets(),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
 		kgo.ProducerLinger(linger), kgo.MaxBufferedRecords(maxBuffered),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.TransactionTimeout(transactionTimeout),

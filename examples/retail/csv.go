@@ -150,10 +150,10 @@ func (r *Reader) parse(row []string) (Line, error) {
 	}
 	var err error
 	if line.Quantity, err = strconv.ParseInt(row[r.columns[quantityColumn]], 10, 64); err != nil {
-		return Line{}, fmt.Errorf("Quantity: %q is not a whole number", row[r.columns[quantityColumn]])
+		return Line{}, fmt.Errorf("column Quantity: %q is not a whole number", row[r.columns[quantityColumn]])
 	}
 	if line.UnitPrice, err = ParseMoney(row[r.columns[priceColumn]]); err != nil {
-		return Line{}, fmt.Errorf("UnitPrice: %w", err)
+		return Line{}, fmt.Errorf("column UnitPrice: %w", err)
 	}
 	return line, line.Validate()
 }

@@ -43,7 +43,7 @@ func ExampleNewReader() {
 	// 1 17850 85123A 15.30
 	// 2 17850 71053 20.34
 	// 3 17850 85123A -2.55
-	// OM201 lines.csv line 5: Quantity: "six" is not a whole number. Cure: correct this line or remove it; quantities are whole numbers, prices decimal pounds
+	// OM201 lines.csv line 5: column Quantity: "six" is not a whole number. Cure: correct this line or remove it; quantities are whole numbers, prices decimal pounds
 }
 
 func ExampleEmbedded() {

@@ -7,9 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
-	"github.com/oncemill/oncemill/dedup"
 	"github.com/oncemill/oncemill/internal/graph"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/processor"
@@ -62,10 +60,6 @@ func through(t *topology.Topology, name string, in stream, opts ...topology.Proc
 
 func sink(t *topology.Topology, name string, in stream, topic string) {
 	topology.Sink(t, name, in, topic, serde.String(), serde.String())
-}
-
-func dedupBy(header string, window time.Duration) topology.SourceOption {
-	return topology.Deduplicate(dedup.Config{ID: dedup.Header(header), Window: window})
 }
 
 // fingerprint builds a topology whose topics have four partitions unless counts says otherwise.

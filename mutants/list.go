@@ -26,9 +26,10 @@ var mutants = []mutant{
 	{
 		name: "outputs outside the transaction",
 		file: "session.go",
-		old: `		p.Headers = s.convert(o)
+		old: `		p.causeTopic, p.causeOffset, p.node = o.CauseTopic, o.CauseOffset, o.Node
+		p.Record = kgo.Record{Topic: o.Topic, Partition: o.Partition, Key: o.Key, Value: o.Value, Timestamp: o.Timestamp, Headers: clientHeaders(o.Headers)}
 		s.client.Produce(s.w.ctx, &p.Record, s.promise)`,
-		new: `		p.Headers = s.convert(o)
+		new: `		p.Record = kgo.Record{Topic: o.Topic, Partition: o.Partition, Key: o.Key, Value: o.Value, Timestamp: o.Timestamp, Headers: clientHeaders(o.Headers)}
 		plain, err := kgo.NewClient(append(s.w.app.cfg.clientOptions("plain"), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
 		if err != nil {
 			return err

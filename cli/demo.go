@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -139,7 +140,7 @@ func runDemo(ctx context.Context, env *Env, f demoFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, place.leave(env)) }()
+	defer func() { err = errors.Join(err, place.leave(env, f)) }()
 	c, err := place.config(env, f)
 	if err != nil {
 		return err
@@ -231,7 +232,7 @@ func (p *demoPlace) config(env *Env, f demoFlags) (demo.Config, error) {
 }
 
 // leave ends the broker and removes the directory, or says what stays.
-func (p *demoPlace) leave(env *Env) error {
+func (p *demoPlace) leave(env *Env, f demoFlags) error {
 	var errs []error
 	if p.own != nil {
 		errs = append(errs, p.own.Close())
@@ -240,10 +241,15 @@ func (p *demoPlace) leave(env *Env) error {
 		return errors.Join(append(errs, os.RemoveAll(p.dir))...)
 	}
 	env.Talk("kept: state of %s in %s", p.app, p.dir)
+	address := strings.Join(p.conn.Brokers, ",")
 	if p.own != nil {
 		env.Talk("kept: its broker; start it with: %s dev --data-dir %s", env.Name(), filepath.Join(p.dir, "broker"))
+		address = "ADDRESS"
 	} else {
 		env.Talk("kept: the topics that begin with %s, and the group of that name", p.app)
+	}
+	if f.variant() == demo.Oncemill {
+		env.Talk("verify it: %s verify %s --app %s --state %s -B %s", env.Name(), retail.DefaultApp, p.app, filepath.Join(p.dir, "state"), address)
 	}
 	return errors.Join(errs...)
 }

@@ -255,6 +255,32 @@ func TestACrashBetweenWriteAndSendLosesOutputsForEver(t *testing.T) {
 	}
 }
 
+func TestACrashMidwayLosesWhatIsInTheStore(t *testing.T) {
+	r := newRun(t, 3)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	written := 0
+	c := r.config()
+	c.Midway = func(n int) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.mu.dead {
+			return
+		}
+		written, r.mu.dead = n, true
+		cancel()
+	}
+	if err := Run(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	r.untilDrained()
+	verdict := r.judge()
+	// Some of the messages are copies or poison, the most are lines.
+	if lines := verdict.Checks[0]; written == 0 || lines.Lost < written/2 {
+		t.Errorf("%d messages were in the store, lost are %+v", written, lines)
+	}
+}
+
 func TestStoreForgetsAChangeThatWasNotWrittenWhole(t *testing.T) {
 	dir := t.TempDir()
 	store, err := Open(dir)

@@ -25,8 +25,15 @@ func (w *worker) setState(id statestore.TaskID, state metrics.TaskState, n uint6
 		a.mu.held[id] = n
 	}
 	a.mu.Unlock()
+	away, reason := w.timing.entered(id, state, records)
+	switch r := w.tasks[id]; {
+	case state == metrics.TaskRunning && r != nil:
+		a.sampler.note(r)
+	case state == metrics.TaskClosed:
+		a.sampler.forget(id.String())
+	}
 	if l := a.cfg.Listener.TaskStateChanged; l != nil {
-		l(metrics.TaskStateChange{Task: id.String(), Worker: w.name(), From: before, To: state})
+		l(metrics.TaskStateChange{Task: id.String(), Worker: w.name(), From: before, To: state, Unavailable: away, Reason: reason})
 	}
 	a.noteReady()
 }
@@ -115,7 +122,9 @@ func (w *worker) transactionEnded(out outcome, took time.Duration, dirty []*runn
 		}
 		for _, at := range written[r] {
 			end.Changelog += at.Records
+			w.timing.wrote(at)
 		}
+		w.app.sampler.note(r)
 		if l.TaskCommitted != nil {
 			l.TaskCommitted(w.taskCommit(r, &stats, written[r], now))
 		}

@@ -6,7 +6,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/oncemill/oncemill/internal/task"
 	"github.com/oncemill/oncemill/metrics"
+	"github.com/oncemill/oncemill/statestore"
 )
 
 // timing is where a worker's time goes, and how its last transaction ended. It belongs to the worker's goroutine and reads the
@@ -22,6 +24,10 @@ type timing struct {
 	committed time.Duration // in commits, in all
 	active    [len(activities)]time.Duration
 	told      time.Time
+
+	sampled time.Time // when the tasks were measured
+	away    map[statestore.TaskID]time.Time
+	sizes   map[string]meanSize // by changelog
 }
 
 // Indices of activities.
@@ -102,6 +108,41 @@ func isOneOf(err error, targets ...error) bool {
 		}
 	}
 	return false
+}
+
+// entered notes the state that a task enters, and returns how long it did not process when it runs again, and why.
+func (t *timing) entered(id statestore.TaskID, state metrics.TaskState, restored int64) (away time.Duration, reason string) {
+	if t.away == nil {
+		t.away = map[statestore.TaskID]time.Time{}
+	}
+	since, known := t.away[id]
+	switch state {
+	case metrics.TaskRunning:
+		delete(t.away, id)
+		if !known {
+			return 0, ""
+		}
+		if reason = "rebalance"; restored > 0 {
+			reason = "restore"
+		}
+		return time.Since(since), reason
+	case metrics.TaskClosed:
+		delete(t.away, id)
+	default:
+		if !known {
+			t.away[id] = time.Now()
+		}
+	}
+	return 0, ""
+}
+
+// wrote counts what went into a changelog.
+func (t *timing) wrote(at task.Written) {
+	if t.sizes == nil {
+		t.sizes = map[string]meanSize{}
+	}
+	m := t.sizes[at.Topic]
+	t.sizes[at.Topic] = meanSize{m.records + at.Records, m.bytes + at.Bytes}
 }
 
 // tellActivity tells the listener how the worker spent its time.

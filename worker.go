@@ -189,6 +189,9 @@ func (w *worker) between() error {
 	if err := w.startRestored(); err != nil {
 		return err
 	}
+	if err := w.sampleTasks(); err != nil {
+		return err
+	}
 	return w.checkpoints()
 }
 

@@ -40,8 +40,6 @@ type App struct {
 		sync.Mutex
 		told bool
 	}
-	sampler sampler
-
 	mu struct {
 		sync.Mutex
 		running bool
@@ -73,7 +71,6 @@ func New(cfg Config) (*App, error) {
 		return nil, err
 	}
 	a := &App{cfg: &cfg, plan: plan}
-	a.sampler.every = sampleInterval
 	a.mu.tasks = map[statestore.TaskID]TaskStatus{}
 	a.mu.held = map[statestore.TaskID]uint64{}
 	a.mu.cuts = map[topicPartition]int64{}
@@ -115,7 +112,7 @@ func (a *App) claim() error {
 }
 
 func (a *App) runWith(ctx context.Context, dir *directory) (err error) {
-	client, err := kgo.NewClient(a.cfg.clientOptions("admin")...)
+	client, err := kgo.NewClient(append(a.cfg.clientOptions("admin"), kgo.DialTimeout(tryTimeout), kgo.RequestTimeoutOverhead(tryTimeout))...)
 	if err != nil {
 		return err
 	}
@@ -125,7 +122,7 @@ func (a *App) runWith(ctx context.Context, dir *directory) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := a.topics.createInternal(ctx, a.cfg); err != nil {
+	if err := a.topics.createInternal(ctx); err != nil {
 		return err
 	}
 	if dir != nil {
@@ -155,9 +152,9 @@ func (a *App) runWith(ctx context.Context, dir *directory) (err error) {
 
 // inspect looks at everything that the start depends on, and changes nothing. It returns the stores whose removal was accepted.
 func (a *App) inspect(ctx context.Context, client *kgo.Client, admin *kadm.Client, dir *directory) (dropped []string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, contactTimeout)
+	ctx, cancel := context.WithTimeout(ctx, contactTimeout-tryTimeout) // the client does not end a try before its own timeout
 	defer cancel()
-	if a.transactionVersion, err = probe(ctx, client, a.cfg.Brokers); err != nil {
+	if a.transactionVersion, err = probe(ctx, client, a.cfg); err != nil {
 		return nil, err
 	}
 	if a.transactionVersion < 2 {
@@ -245,7 +242,7 @@ func (a *App) runWorkers(ctx context.Context, admin *kadm.Client) error {
 	janitor := make(chan struct{})
 	go func() {
 		defer close(janitor)
-		a.keepHouse(ctx, admin)
+		a.cleanUp(ctx, admin)
 	}()
 	errs := make([]error, a.cfg.Workers)
 	workers := make([]*worker, a.cfg.Workers)
@@ -255,7 +252,7 @@ func (a *App) runWorkers(ctx context.Context, admin *kadm.Client) error {
 	var wg sync.WaitGroup
 	for i, w := range workers {
 		wg.Go(func() {
-			if errs[i] = w.run(ctx); errs[i] != nil {
+			if errs[i] = a.cfg.refusedSetting(w.run(ctx)); errs[i] != nil {
 				stop()
 			}
 		})

@@ -41,7 +41,7 @@ func (a *App) forget(ctx context.Context, admin *kadm.Client, stores []string) e
 			err = resp.Err
 		}
 		if err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
-			return unreachable(a.cfg.Brokers, fmt.Sprintf("DeleteTopics of %q", topic), err)
+			return a.cfg.unreachable(fmt.Sprintf("DeleteTopics of %q", topic), err)
 		}
 		a.cfg.Logger.Warn("deleted a store whose removal was accepted", "store", name, "changelog", topic)
 	}
@@ -64,7 +64,7 @@ func (a *App) checkChangelogs(ctx context.Context, admin *kadm.Client) error {
 		return nil
 	}
 	if err != nil {
-		return unreachable(a.cfg.Brokers, fmt.Sprintf("OffsetFetch of group %q", a.plan.App), err)
+		return a.cfg.unreachable(fmt.Sprintf("OffsetFetch of group %q", a.plan.App), err)
 	}
 	var errs []error
 	for _, s := range a.plan.Subs {

@@ -92,14 +92,14 @@ func (t *topics) checkSettings(name string, kind graph.TopicKind, values map[str
 		return nil
 	}
 	return problem.New(problem.TopicMisconfigured, fmt.Sprintf("%s topic %q", kind, name), "%s", strings.Join(wrong, "; ")).
-		WithCure("kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config %s", t.brokers[0], name, strings.Join(mended, ","))
+		WithCure("kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config %s", t.cfg.Brokers[0], name, strings.Join(mended, ","))
 }
 
 // createTimeout bounds the creation of internal topics.
 const createTimeout = 30 * time.Second
 
 // createInternal creates the internal topics that are missing. Everything else was found to be right before.
-func (t *topics) createInternal(ctx context.Context, cfg *Config) error {
+func (t *topics) createInternal(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
 	var missing []graph.InternalTopic
@@ -110,7 +110,7 @@ func (t *topics) createInternal(ctx context.Context, cfg *Config) error {
 			continue
 		}
 		missing, names = append(missing, in), append(names, in.Name)
-		if err := t.create(ctx, cfg, in); err != nil {
+		if err := t.create(ctx, in); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -120,12 +120,12 @@ func (t *topics) createInternal(ctx context.Context, cfg *Config) error {
 	if err := t.await(ctx, names); err != nil {
 		return err
 	}
-	cfg.Logger.Info("created internal topics", "topics", names)
+	t.cfg.Logger.Info("created internal topics", "topics", names)
 	// Another process may have been faster, with other topics or another program.
 	return errors.Join(append(t.checkInternal(missing), t.loadConfigs(ctx, names))...)
 }
 
-func (t *topics) create(ctx context.Context, cfg *Config, in graph.InternalTopic) error {
+func (t *topics) create(ctx context.Context, in graph.InternalTopic) error {
 	values := map[string]*string{}
 	var flags strings.Builder
 	for _, s := range settings(in.Kind) {
@@ -133,7 +133,7 @@ func (t *topics) create(ctx context.Context, cfg *Config, in graph.InternalTopic
 		fmt.Fprintf(&flags, " --config %s=%s", s.key, s.value)
 	}
 	partitions := max(1, t.wanted(in))
-	resp, err := t.admin.CreateTopic(ctx, partitions, cfg.ReplicationFactor, values, in.Name)
+	resp, err := t.admin.CreateTopic(ctx, partitions, t.cfg.ReplicationFactor, values, in.Name)
 	if errors.Is(resp.Err, kerr.TopicAlreadyExists) { // the answer is an error too
 		return nil
 	}
@@ -143,7 +143,7 @@ func (t *topics) create(ctx context.Context, cfg *Config, in graph.InternalTopic
 	if resp.ErrMessage != "" {
 		err = fmt.Errorf("%w (%s)", err, resp.ErrMessage)
 	}
-	p := unreachable(t.brokers, fmt.Sprintf("CreateTopics of %s topic %q", in.Kind, in.Name), err)
+	p := t.cfg.unreachable(fmt.Sprintf("CreateTopics of %s topic %q", in.Kind, in.Name), err)
 	if resp.Err == nil {
 		return p
 	}
@@ -151,7 +151,7 @@ func (t *topics) create(ctx context.Context, cfg *Config, in graph.InternalTopic
 		return p.WithCure("set Config.ReplicationFactor to at most the number of brokers")
 	}
 	return p.WithCure("allow this user to create topics, or let an administrator do it: kafka-topics.sh --bootstrap-server %s --create --topic %s --partitions %d%s",
-		t.brokers[0], in.Name, partitions, flags.String())
+		t.cfg.Brokers[0], in.Name, partitions, flags.String())
 }
 
 // await waits until the metadata shows new topics.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"time"
 
@@ -60,16 +62,18 @@ const tryTimeout = 3 * time.Second
 
 // probe asks the brokers for their features before anything is started: it finds wrong addresses and credentials, and tells
 // whether transactions run under KIP-890 part 2.
-func probe(ctx context.Context, cl *kgo.Client, brokers []string) (transactionVersion int16, err error) {
+func probe(ctx context.Context, cl *kgo.Client, cfg *Config) (transactionVersion int16, err error) {
+	req := kmsg.NewPtrApiVersionsRequest()
+	req.ClientSoftwareName, req.ClientSoftwareVersion = "oncemill", "dev"
 	var resp *kmsg.ApiVersionsResponse
-	for {
-		resp, err = askVersions(ctx, cl)
-		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-			break
+	err = tryOften(ctx, func(ctx context.Context) error {
+		if resp, err = req.RequestWith(ctx, cl); err != nil {
+			return err
 		}
-	}
+		return kerr.ErrorForCode(resp.ErrorCode)
+	})
 	if err != nil {
-		return 0, unreachable(brokers, "ApiVersions", err)
+		return 0, cfg.unreachable("ApiVersions", err)
 	}
 	for _, f := range resp.FinalizedFeatures {
 		if f.Name == "transaction.version" {
@@ -79,26 +83,51 @@ func probe(ctx context.Context, cl *kgo.Client, brokers []string) (transactionVe
 	return 0, nil
 }
 
-func askVersions(ctx context.Context, cl *kgo.Client) (*kmsg.ApiVersionsResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
-	defer cancel()
-	req := kmsg.NewPtrApiVersionsRequest()
-	req.ClientSoftwareName, req.ClientSoftwareVersion = "oncemill", "dev"
-	resp, err := req.RequestWith(ctx, cl)
-	if err == nil {
-		err = kerr.ErrorForCode(resp.ErrorCode)
+// tryOften repeats what the client may have sent to an address that swallows it: the next try goes to the next address.
+func tryOften(ctx context.Context, fn func(context.Context) error) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, tryTimeout)
+		err := fn(try)
+		late := try.Err() != nil
+		cancel()
+		switch {
+		case err == nil || !late:
+			return err
+		case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		case ctx.Err() != nil:
+			return err
+		}
 	}
-	return resp, err
 }
 
 // unreachable tells brokers that cannot be reached from brokers that refuse.
-func unreachable(brokers []string, operation string, err error) *problem.Error {
-	place := fmt.Sprintf("%s at %s", operation, strings.Join(brokers, ","))
+func (c *Config) unreachable(operation string, err error) *problem.Error {
+	place := fmt.Sprintf("%s at %s", operation, strings.Join(c.Brokers, ","))
 	var ke *kerr.Error
-	var eof *kgo.ErrFirstReadEOF // closed without a word, which is how brokers refuse clients that lack TLS or SASL
 	text := err.Error()
-	if errors.As(err, &ke) || errors.As(err, &eof) || strings.Contains(text, "SASL") || strings.Contains(text, "tls:") || strings.Contains(text, "x509") {
+	switch {
+	case errors.As(err, &ke), strings.Contains(text, "SASL"), strings.Contains(text, "tls:"), strings.Contains(text, "x509"):
 		return problem.Wrap(problem.BrokersRefused, place, err)
+	case errors.Is(err, io.EOF): // not every broker says why; the client guesses, where it can
+		return problem.Wrap(problem.BrokersRefused, place, fmt.Errorf("the broker closed the connection: %w", err)).
+			WithCure("check Config.TLS and Config.SASL: whether the listener wants them, user, password and mechanism")
 	}
-	return problem.Wrap(problem.BrokersUnreachable, place, err)
+	p := problem.Wrap(problem.BrokersUnreachable, place, err)
+	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+		p.Problem = fmt.Sprintf("no answer within %v", contactTimeout)
+		if c.TLS != nil {
+			p = p.WithCure("check Config.Brokers, the network, and that the listener speaks TLS")
+		}
+	}
+	return p
+}
+
+// refusedSetting gives a code to the brokers' refusal of a setting that New could not check.
+func (c *Config) refusedSetting(err error) error {
+	if errors.Is(err, kerr.InvalidTransactionTimeout) {
+		return problem.Wrap(problem.BrokersRefused, "Config.TransactionTimeout", err).
+			WithCure("%v is more than the brokers allow: use less, or raise their transaction.max.timeout.ms", c.TransactionTimeout)
+	}
+	return err
 }

@@ -27,8 +27,8 @@ import (
 	"github.com/oncemill/oncemill/topology"
 )
 
-// patience bounds every wait of the tests of refusals; none comes near it.
-const patience = time.Minute
+// patience bounds every wait of the tests of refusals; none comes near it, but for those in virtual time.
+const patience = 3 * time.Minute
 
 func startBroker(t *testing.T, topics map[string]int) *embedded.Broker {
 	t.Helper()

@@ -21,7 +21,7 @@ import (
 // and answers the core's questions about outputs.
 type topics struct {
 	admin     *kadm.Client
-	brokers   []string // for messages
+	cfg       *Config
 	maxRecord int
 	plan      *graph.Plan
 	tasks     []int32 // the number of tasks of each sub-topology; 0 while its topics are missing
@@ -44,7 +44,7 @@ type topicInfo struct {
 // inspectTopics looks at all topics and changes none: it refuses missing ones of the user, partition counts that do not fit and
 // internal topics that would lose state, all at once.
 func inspectTopics(ctx context.Context, admin *kadm.Client, cfg *Config, plan *graph.Plan) (*topics, error) {
-	t := &topics{admin: admin, brokers: cfg.Brokers, maxRecord: cfg.MaxRecordBytes, plan: plan}
+	t := &topics{admin: admin, cfg: cfg, maxRecord: cfg.MaxRecordBytes, plan: plan}
 	t.mu.byName = map[string]topicInfo{}
 	names := append(plan.Sources(), plan.Sinks()...)
 	for _, in := range plan.Internal {
@@ -65,23 +65,49 @@ func inspectTopics(ctx context.Context, admin *kadm.Client, cfg *Config, plan *g
 // load reads the metadata of topics, and waits for those that are just being made or have no leader at the moment.
 func (t *topics) load(ctx context.Context, names ...string) error {
 	for {
-		details, err := t.admin.ListTopics(ctx, names...)
+		var details kadm.TopicDetails
+		err := tryOften(ctx, func(ctx context.Context) (err error) {
+			details, err = t.admin.ListTopics(ctx, names...)
+			return err
+		})
+		if errors.Is(err, kerr.TopicAuthorizationFailed) && len(names) > 1 {
+			return t.loadEach(ctx, names)
+		}
 		if err != nil {
-			return unreachable(t.brokers, "Metadata of topics "+strings.Join(names, ","), err)
+			return t.cfg.unreachable("Metadata of "+topicsText(names), err)
 		}
 		name, err := t.note(details, names)
 		if err == nil {
 			return nil
 		}
 		if !kerr.IsRetriable(err) {
-			return unreachable(t.brokers, fmt.Sprintf("Metadata of topic %q", name), err)
+			return t.cfg.unreachable(fmt.Sprintf("Metadata of topic %q", name), err)
 		}
 		select {
 		case <-ctx.Done():
-			return unreachable(t.brokers, fmt.Sprintf("Metadata of topic %q", name), fmt.Errorf("%w: %w", ctx.Err(), err))
+			return t.cfg.unreachable(fmt.Sprintf("Metadata of topic %q", name), fmt.Errorf("%w: %w", ctx.Err(), err))
 		case <-time.After(retryPause):
 		}
 	}
+}
+
+// loadEach tells which topics are refused, after all of them together were.
+func (t *topics) loadEach(ctx context.Context, names []string) error {
+	var errs []error
+	for _, name := range names {
+		if err := t.load(ctx, name); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// topicsText names topics, of which there are not always many.
+func topicsText(names []string) string {
+	if len(names) == 1 {
+		return fmt.Sprintf("topic %q", names[0])
+	}
+	return "topics " + strings.Join(names, ",")
 }
 
 // note keeps what the metadata says; it returns the first topic that cannot be used, with the reason.
@@ -115,7 +141,7 @@ func (t *topics) checkOwned() (errs []error) {
 	missing := func(kind, name string) {
 		if t.info(name).missing {
 			errs = append(errs, problem.New(problem.TopicMissing, fmt.Sprintf("%s topic %q", kind, name), "it does not exist").
-				WithCure("correct the name, or create the topic: kafka-topics.sh --bootstrap-server %s --create --topic %s --partitions N", t.brokers[0], name))
+				WithCure("correct the name, or create the topic: kafka-topics.sh --bootstrap-server %s --create --topic %s --partitions N", t.cfg.Brokers[0], name))
 		}
 	}
 	for _, name := range t.plan.Sources() {
@@ -183,13 +209,13 @@ func (t *topics) loadConfigs(ctx context.Context, names []string) error {
 	}
 	configs, err := t.admin.DescribeTopicConfigs(ctx, names...)
 	if err != nil {
-		return unreachable(t.brokers, "DescribeConfigs of topics "+strings.Join(names, ","), err)
+		return t.cfg.unreachable("DescribeConfigs of "+topicsText(names), err)
 	}
 	sort.Slice(configs, func(i, j int) bool { return configs[i].Name < configs[j].Name })
 	var errs []error
 	for _, c := range configs {
 		if c.Err != nil {
-			errs = append(errs, unreachable(t.brokers, fmt.Sprintf("DescribeConfigs of topic %q", c.Name), c.Err))
+			errs = append(errs, t.cfg.unreachable(fmt.Sprintf("DescribeConfigs of topic %q", c.Name), c.Err))
 			continue
 		}
 		values := map[string]string{}

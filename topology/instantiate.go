@@ -34,16 +34,17 @@ func setPort[K, V any](in *graph.Instance, n *graph.Node, p processor.Port[K, V]
 func instantiateSource[K, V any](n *graph.Node, keys serde.Serde[K], values serde.Serde[V]) func(*graph.Instance) error {
 	return func(in *graph.Instance) error {
 		h, next := in.Host, children[K, V](in, n)
+		decodeKey, decodeValue := decoderOf(keys), decoderOf(values)
 		fail := func(raw *record.Raw, part string, err error) error {
 			return h.Fail(&host.Failure{Phase: host.PhaseDecode, Node: n.Name,
 				Err: problem.Wrap(problem.DecodeFailed, fmt.Sprintf("%s of %s", part, raw.Position), err)})
 		}
 		receive := func(raw *record.Raw) error {
-			key, err := keys.Decode(raw.Key)
+			key, err := decodeKey(raw.Key)
 			if err != nil {
 				return fail(raw, "key", err)
 			}
-			value, err := values.Decode(raw.Value)
+			value, err := decodeValue(raw.Value)
 			if err != nil {
 				return fail(raw, "value", err)
 			}

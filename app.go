@@ -40,6 +40,8 @@ type App struct {
 		sync.Mutex
 		told bool
 	}
+	sampler sampler
+
 	mu struct {
 		sync.Mutex
 		running bool
@@ -71,6 +73,7 @@ func New(cfg Config) (*App, error) {
 		return nil, err
 	}
 	a := &App{cfg: &cfg, plan: plan}
+	a.sampler.every = sampleInterval
 	a.mu.tasks = map[statestore.TaskID]TaskStatus{}
 	a.mu.held = map[statestore.TaskID]uint64{}
 	a.mu.cuts = map[topicPartition]int64{}
@@ -242,7 +245,7 @@ func (a *App) runWorkers(ctx context.Context, admin *kadm.Client) error {
 	janitor := make(chan struct{})
 	go func() {
 		defer close(janitor)
-		a.cleanUp(ctx, admin)
+		a.keepHouse(ctx, admin)
 	}()
 	errs := make([]error, a.cfg.Workers)
 	workers := make([]*worker, a.cfg.Workers)

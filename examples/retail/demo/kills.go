@@ -31,3 +31,31 @@ func planStrikes(messages, kills int, seed uint64) []strike {
 	}
 	return strikes
 }
+
+// aim waits for the moment of a strike.
+type aim struct {
+	strike
+	// seen is the position for which base is the number of outputs, read after it.
+	seen, base int
+	// uncommitted is what the worker had done beyond its last commit: output records, or with ByHand messages.
+	uncommitted int
+}
+
+func newAim(s strike) aim { return aim{strike: s, seen: -1} }
+
+// markersAtMost bounds what transactions write into the outputs at their ends, late on a real cluster: a growth within it
+// says nothing.
+const markersAtMost = 2 * 3 * partitions
+
+// beyond takes note of a position and of the number of outputs, which was read after it. It returns how many outputs no
+// commit covers, or 0 if that is not certain.
+func (a *aim) beyond(committed, written int) int {
+	if a.seen != committed {
+		a.seen, a.base = committed, written
+		return 0
+	}
+	if n := written - a.base; n > markersAtMost {
+		return n
+	}
+	return 0
+}

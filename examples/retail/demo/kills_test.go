@@ -34,3 +34,39 @@ func TestASeedMeansTheSameStrikes(t *testing.T) {
 		t.Error("two seeds, one plan")
 	}
 }
+
+func TestOutputsCountAsUncommittedOnlyBeyondAPositionThatStands(t *testing.T) {
+	a := newAim(strike{})
+	for i, step := range []struct{ committed, written, want int }{
+		{0, 500, 0},                  // who knows how many of them were there before
+		{0, 500 + markersAtMost, 0},  // these may be markers
+		{0, 501 + markersAtMost, 25}, // these are not
+		{100, 700, 0},                // committed: begin anew
+		{200, 900, 0},                // and again
+		{200, 900 + 2*markersAtMost, 48},
+	} {
+		if got := a.beyond(step.committed, step.written); got != step.want {
+			t.Errorf("step %d: %d, want %d", i, got, step.want)
+		}
+	}
+}
+
+func TestCaughtOnlyFromItsPlaceOn(t *testing.T) {
+	a := newAim(strike{at: 100, ahead: 300})
+	for i, step := range []struct {
+		committed, unsent, uncommitted int
+		want                           bool
+	}{
+		{99, 50, 0, false},  // not there yet
+		{100, 0, 0, false},  // there, but not seen at work
+		{100, 50, 50, true}, // at work
+		{300, 0, 0, true},   // at rest: nothing is left
+	} {
+		a.uncommitted = 0
+		trial := &trial{Config: Config{Variant: ByHand}, committed: step.committed}
+		got, err := trial.caught(t.Context(), &a, step.unsent)
+		if err != nil || got != step.want || a.uncommitted != step.uncommitted {
+			t.Errorf("step %d: %v, %d uncommitted, %v", i, got, a.uncommitted, err)
+		}
+	}
+}

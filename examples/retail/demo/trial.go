@@ -157,26 +157,13 @@ func (t *trial) strike(ctx context.Context, s strike) error {
 	sent := make(chan error, 1)
 	go func() { sent <- t.feeder.sendUntil(ctx, s.ahead) }()
 	t.waiting = fmt.Sprintf("the commit of %d messages and outputs beyond them", s.at)
-	aim := aim{strike: s, seen: -1}
+	aim := newAim(s)
 	err := t.awaitReport(ctx, func(unsent int) (bool, error) { return t.caught(ctx, &aim, unsent) })
 	if err == nil {
 		err = t.kill(ctx, aim)
 	}
 	return errors.Join(err, <-sent)
 }
-
-// aim waits for the moment of a strike.
-type aim struct {
-	strike
-	// seen is the position for which base is the number of outputs, read after it.
-	seen, base int
-	// uncommitted is what the worker had done beyond its last commit: output records, or with ByHand messages.
-	uncommitted int
-}
-
-// markersAtMost bounds what transactions write into the outputs at their ends, late on a real cluster: a growth within it
-// says nothing.
-const markersAtMost = 2 * 3 * partitions
 
 // caught reports that the worker has come far enough and is in the middle of something, or that it has nothing left to do:
 // the rest of the feed may call for no outputs.
@@ -190,26 +177,18 @@ func (t *trial) caught(ctx context.Context, a *aim, unsent int) (bool, error) {
 		a.uncommitted = unsent
 		return unsent > 0, nil
 	}
-	return t.writing(ctx, a)
-}
-
-// writing reports that the worker has written outputs that no commit covers.
-func (t *trial) writing(ctx context.Context, a *aim) (bool, error) {
 	written, err := t.kafka.written(ctx)
 	if err != nil {
 		return false, err
 	}
-	if a.seen != t.committed {
-		a.seen, a.base = t.committed, written
-		return false, nil
-	}
-	if written-a.base <= markersAtMost {
+	n := a.beyond(t.committed, written)
+	if n == 0 {
 		return false, nil
 	}
 	if err := t.look(ctx); err != nil || t.committed != a.seen {
 		return false, err // they have been committed since
 	}
-	a.uncommitted = written - a.base
+	a.uncommitted = n
 	return true, nil
 }
 

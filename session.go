@@ -270,9 +270,7 @@ func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error)
 	if err := s.w.at(step.EndTxn); err != nil {
 		return rolledBack, err
 	}
-	err = s.client.EndTransaction(ctx, kgo.TryCommit)
-	at.lap(&at.phases.End)
-	if err != nil {
+	if err := s.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return s.resolve(ctx, dirty, written, err)
 	}
 	return s.confirm(dirty, written)
@@ -291,6 +289,7 @@ func (s *session) confirm(dirty []*running, written map[*running][]task.Written)
 	if err := s.w.at(step.Confirmed); err != nil {
 		return committed, err
 	}
+	s.w.timing.lap(&s.w.timing.phases.End)
 	for _, r := range dirty {
 		r.task.Confirm(written[r])
 	}

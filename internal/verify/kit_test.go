@@ -95,7 +95,8 @@ func (s *site) run(at step.Step, n int32) {
 	go func() { done <- app.Run(ctx) }()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for n > 0 || !s.drained() {
+	ready := func() bool { _, ready := app.Health().Ready(); return ready }
+	for n > 0 || !ready() || !s.drained() {
 		select {
 		case err := <-done:
 			if n > 0 && errors.Is(err, errKilled) {

@@ -91,7 +91,7 @@ func tryOften(ctx context.Context, fn func(context.Context) error) error {
 		late := try.Err() != nil
 		cancel()
 		switch {
-		case err == nil || !late:
+		case err == nil || !late || errors.Is(err, io.EOF):
 			return err
 		case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
 			return fmt.Errorf("%w: %w", ctx.Err(), err)

@@ -4,6 +4,15 @@
 // Rules that every verb keeps: standard output is data, standard error is talk; -o chooses table, text, json or jsonl, and
 // JSON comes in an envelope with kind and version; colour and bars appear on a terminal only; the exit code is made in one
 // place, ExitCode.
+//
+// # An application's own binary
+//
+// A program hands its App to Main and has the verbs, with its types known: run, topology show, and those that check a job
+// against what is in Kafka. The contract is Job: a name, flags of its own, and a function that makes the topology from them,
+// without a broker. What a job needs at run time comes from Job.Config, and, stronger, from the settings: a flag wins over
+// an ONCEMILL_ variable, which wins over oncemill.toml, which wins over the user's profile.
+//
+// A verb that works on jobs hangs them below itself with eachJob; the built-in command has the jobs retail and dedup.
 package cli
 
 import (

@@ -37,7 +37,7 @@ anywhere: records are first sent by their id through a repartition topic. The or
 Without --from and --to it reads NDJSON, or CSV with a header row, from standard input and writes the records that are
 new to standard output, in the same order. With --state a further run remembers what was printed, also after a kill: if
 the output is a file, every record is in the files of all runs once; if it is a pipe, the records of the last write
-before the kill (at most 64 KiB and one record) may be printed again, and it says so. Records that have no usable id, or
+before the kill (4 KiB, or one record that is longer) may be printed again, and it says so. Records that have no usable id, or
 whose id came with another body, are not printed, are listed on standard error, and make the exit code 1.`
 
 // dedupFlags are those of the stage.
@@ -279,7 +279,7 @@ func dedupLines(ctx context.Context, env *Env, cmd *cobra.Command, f *dedupFlags
 
 func sayDoubts(env *Env, r lines.Result) {
 	if r.InDoubt && r.Printed > 0 {
-		env.Talk("note: the run before was killed while it wrote to a pipe; some of the first records printed now it may have printed, too (at most 64 KiB and one record)")
+		env.Talk("note: the run before was killed while it wrote to a pipe; some of the first records printed now it may have printed, too (4 KiB, or one record that is longer)")
 	}
 	if r.Torn != "" {
 		env.Talk("note: the run before was killed in the middle of a record; the last line of %s is cut, the record was printed again in full", r.Torn)

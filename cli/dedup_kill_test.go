@@ -22,7 +22,13 @@ import (
 // child starts "oncemill ARGS" as a process of its own. It is killed when the test ends, if it still lives.
 func child(t *testing.T, stdin io.Reader, stdout io.Writer, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
-	path, err := exec.LookPath("oncemill")
+	return command(t, "oncemill", stdin, stdout, args...)
+}
+
+// command is child for any of the commands of TestMain.
+func command(t *testing.T, name string, stdin io.Reader, stdout io.Writer, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	path, err := exec.LookPath(name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -157,6 +157,10 @@ func loopback(addr string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
+// restoreShown is the length of a restore, in changelog records, from which on it is shown: a shorter one is over before it is
+// read.
+const restoreShown = 1000
+
 // restores shows the restores of an application.
 type restores struct {
 	progress *Progress
@@ -167,6 +171,9 @@ type restores struct {
 func (r *restores) listener() metrics.Listener {
 	return metrics.Listener{
 		RestoreStarted: func(e metrics.RestoreStart) {
+			if e.Records < restoreShown {
+				return
+			}
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			if r.tasks == nil {

@@ -20,6 +20,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"oncemill": func() { os.Exit(cli.Main(nil, os.Args[1:]...)) },
+		"orders":   func() { os.Exit(cli.Main(ordersApp(), os.Args[1:]...)) },
 	})
 }
 

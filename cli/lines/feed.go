@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -20,7 +21,7 @@ type feeder struct {
 	failed error
 	first  int64 // offset of the first record of this run; -1 before it is known
 
-	count   int64 // records sent
+	count   atomic.Int64 // records sent
 	refused []Refusal
 	long    int64
 }
@@ -41,6 +42,9 @@ func (f *feeder) run(ctx context.Context) error {
 		if errors.Is(err, io.EOF) {
 			break
 		}
+		if ctx.Err() != nil {
+			break // the read was held up meanwhile
+		}
 		if errors.Is(err, errTooLong) {
 			f.refuseLong(err)
 			continue
@@ -54,12 +58,12 @@ func (f *feeder) run(ctx context.Context) error {
 		begin := len(slab)
 		slab = append(slab, record...)
 		f.client.Produce(ctx, &kgo.Record{Topic: topicIn, Value: slab[begin:len(slab):len(slab)]}, f.sent)
-		if f.count++; f.count-told == tellEvery {
+		if n := f.count.Add(1); n-told == tellEvery {
 			f.read(tellEvery)
-			told = f.count
+			told = n
 		}
 	}
-	f.read(f.count - told)
+	f.read(f.count.Load() - told)
 	if err := f.client.Flush(ctx); err != nil {
 		return context.Cause(ctx)
 	}
@@ -71,7 +75,7 @@ func (f *feeder) run(ctx context.Context) error {
 func (f *feeder) refuseLong(err error) {
 	f.long++
 	if len(f.refused) < maxRefusals {
-		f.refused = append(f.refused, Refusal{Record: f.count + f.long, Reason: err.Error()})
+		f.refused = append(f.refused, Refusal{Record: f.count.Load() + f.long, Reason: err.Error()})
 	}
 }
 

@@ -11,8 +11,8 @@
 //
 //   - if the output was a regular file, the next run compares its end with what it is about to print, and prints what is
 //     missing: each record exactly once in the files of all runs together (on systems with /proc);
-//   - if the output was a pipe, nobody can know, and the records of that one write, at most 64 KiB and one record, are printed
-//     again. Result.InDoubt says so.
+//   - if the output was a pipe, nobody can know, and the records of that one write are printed again: at most 4 KiB, or one
+//     record that is longer. Result.InDoubt says so.
 //
 // The records of a killed run's input that were read and not yet processed are processed by the next run, before its own
 // input: nothing is lost, and the order is that of the inputs one after the other.

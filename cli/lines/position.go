@@ -88,7 +88,7 @@ func (p position) written() (tail []byte, known bool) {
 		return nil, false // moved, or truncated
 	}
 	// No write is larger; what lies behind is somebody else's.
-	tail, err = io.ReadAll(io.NewSectionReader(f, p.Size, writeBytes+2*MaxRecordBytes))
+	tail, err = io.ReadAll(io.NewSectionReader(f, p.Size, writeBytes+MaxRecordBytes))
 	return tail, err == nil
 }
 

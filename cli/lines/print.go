@@ -12,8 +12,13 @@ import (
 	"github.com/oncemill/oncemill/internal/problem"
 )
 
-// writeBytes is about the size of one write: what may be printed twice after a kill, where the output is a pipe.
-const writeBytes = 64 << 10
+// Sizes of one write; only a longer record makes a longer one. What is written to a pipe stays in doubt after a kill, and a
+// write that blocks is likely to be the one that is hit: so it is one that POSIX does not cut (PIPE_BUF). What is written
+// to a file is found there.
+const (
+	writeBytes     = 64 << 10
+	pipeWriteBytes = 4 << 10
+)
 
 // printer writes the committed records of the output topic. The order is: write, then save the position.
 type printer struct {
@@ -25,6 +30,7 @@ type printer struct {
 	header  bool   // the header row is still to be written, before the first record
 	tail    []byte // what the killed run before wrote behind its position, and was not met yet
 	torn    bool   // its last record was cut, in another file than ours
+	limit   int    // of one write
 	buf     []byte
 	next    int64 // offset behind buf
 	count   int64 // records in buf
@@ -34,6 +40,9 @@ type printer struct {
 func newPrinter(dir string, out io.Writer, pos position, tail []byte) *printer {
 	p := &printer{dir: dir, out: out, pos: pos, next: pos.Next, tail: tail}
 	file, size := regular(out)
+	if p.limit = pipeWriteBytes; file != "" {
+		p.limit = writeBytes
+	}
 	p.same = file != "" && file == pos.File
 	p.header = pos.Header != "" && size == 0 // a file that goes on has its row
 	if row := []byte(pos.Header + "\n"); pos.Header != "" && pos.Size == 0 && len(tail) > 0 {
@@ -106,26 +115,34 @@ func (p *printer) take(fetches kgo.Fetches) error {
 	}
 	for it := fetches.RecordIter(); !it.Done(); {
 		r := it.Next()
-		p.next = r.Offset + 1
-		if r.Attrs.IsControl() {
-			continue
-		}
-		r.Value = append(r.Value, '\n')
-		if rest := p.resume(r.Value); len(rest) > 0 {
-			if p.header {
-				p.header = false
-				p.buf = append(append(p.buf, p.pos.Header...), '\n')
-			}
-			p.buf = append(p.buf, rest...)
-			p.count++
-		}
-		if len(p.buf) >= writeBytes {
-			if err := p.flush(); err != nil {
+		if !r.Attrs.IsControl() {
+			if err := p.add(append(r.Value, '\n')); err != nil {
 				return err
 			}
 		}
+		p.next = r.Offset + 1
 	}
 	return p.flush()
+}
+
+// add buffers what is left to print of a record, and writes what was buffered before if both are too much for one write.
+func (p *printer) add(record []byte) error {
+	rest := p.resume(record)
+	if len(rest) == 0 {
+		return nil
+	}
+	if p.header {
+		p.header = false
+		p.buf = append(append(p.buf, p.pos.Header...), '\n')
+	}
+	if len(p.buf)+len(rest) > p.limit {
+		if err := p.flush(); err != nil {
+			return err
+		}
+	}
+	p.buf = append(p.buf, rest...)
+	p.count++
+	return nil
 }
 
 // flush writes what is buffered, and then saves the position.

@@ -125,7 +125,7 @@ func TestPositionsOfOtherVersionsAndBrokenOnes(t *testing.T) {
 // Each write is followed by a position that holds it, so that a kill leaves at most one write in doubt.
 func TestThePositionFollowsEachWrite(t *testing.T) {
 	dir := t.TempDir()
-	watch := &watcher{t: t, dir: dir, largest: writeBytes + 1001}
+	watch := &watcher{t: t, dir: dir, largest: pipeWriteBytes}
 	p := newPrinter(dir, watch, position{Version: positionVersion, Clean: true}, nil)
 	var values []string
 	for range 500 {
@@ -135,7 +135,7 @@ func TestThePositionFollowsEachWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	saved, err := loadPosition(dir)
-	if watch.writes < 5 || err != nil || saved.Next != 500 {
+	if watch.writes != 125 || err != nil || saved.Next != 500 {
 		t.Errorf("%d writes, saved %+v, %v", watch.writes, saved, err)
 	}
 }

@@ -175,10 +175,15 @@ func (r *run) do(ctx context.Context) error {
 		fail(errs[1])
 		stop()
 	})
-	err = r.feed(ctx, target)
-	fail(err)
+	fed := make(chan error, 1)
+	go func() { fed <- r.feed(ctx, target) }() // a read of the input cannot be interrupted: nobody waits for it after ctx
+	select {
+	case err = <-fed:
+		fail(err)
+	case <-ctx.Done():
+	}
 	work.Wait()
-	r.result.Read, r.result.Printed = r.feeder.count, r.printer.printed
+	r.result.Read, r.result.Printed = r.feeder.count.Load(), r.printer.printed
 	if !r.printer.torn {
 		r.result.Torn = ""
 	}

@@ -226,20 +226,21 @@ func (w *worker) fetch(tasks ...*running) {
 	}
 }
 
-// refetchTasks sets the client back to the positions of tasks whose transaction was aborted.
-func (w *worker) refetchTasks(tasks []*running) {
-	w.rewinds++
+// rewind sets the client back to the positions of all tasks, also of those that were no part of the aborted transaction: it
+// may have been committed in the middle of a poll, and what is left of that poll, of any task, lies behind the client and
+// ahead of the positions.
+func (w *worker) rewind() {
 	remove := map[string][]int32{}
-	for _, r := range tasks {
+	for _, r := range w.tasks {
 		for _, in := range r.task.Inputs() {
 			remove[in.Topic] = append(remove[in.Topic], r.task.ID().Partition)
 		}
 	}
 	w.session.client.RemoveConsumePartitions(remove)
-	w.fetch(tasks...)
+	w.refetch()
 }
 
-// refetch is called when the client is new: everything is read from the positions on.
+// refetch reads everything from the positions on. The client is new, or does not read the inputs.
 func (w *worker) refetch() {
 	w.rewinds++
 	tasks := make([]*running, 0, len(w.tasks))

@@ -424,7 +424,7 @@ func (w *worker) commit(ctx context.Context) error {
 			w.solo = &soloRun{until: positions}
 		}
 	}
-	w.refetchTasks(dirty)
+	w.rewind()
 	return w.pause(ctx)
 }
 

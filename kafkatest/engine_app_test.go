@@ -29,7 +29,8 @@ import (
 // there and tells the count. Its topics begin with the application's name.
 type tally struct {
 	t       *testing.T
-	ctx     context.Context
+	ctx     context.Context // ends when an application fails, too
+	fail    context.CancelCauseFunc
 	cluster *kafkaproc.Cluster
 	app     string
 	in, out string
@@ -46,7 +47,8 @@ const (
 
 func newTally(t *testing.T, cluster *kafkaproc.Cluster) *tally {
 	t.Helper()
-	j := &tally{t: t, ctx: testContext(t), cluster: cluster, app: unique(t)}
+	j := &tally{t: t, cluster: cluster, app: unique(t)}
+	j.ctx, j.fail = context.WithCancelCause(testContext(t))
 	j.in, j.out = j.app+"-in", j.app+"-out"
 	j.client = newClient(t, cluster, kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)))
 	j.admin = kadm.NewClient(j.client)
@@ -58,9 +60,7 @@ func newTally(t *testing.T, cluster *kafkaproc.Cluster) *tally {
 
 func (j *tally) create(topic string, partitions int32) {
 	j.t.Helper()
-	if _, err := j.admin.CreateTopic(j.ctx, partitions, -1, nil, topic); err != nil {
-		j.t.Fatal(err)
-	}
+	createTopics(j.ctx, j.t, j.admin, partitions, topic)
 }
 
 func (j *tally) topology(options ...topology.SourceOption) *topology.Topology {
@@ -145,25 +145,31 @@ type inProcess struct {
 }
 
 // run starts an application; its log and events go to the Log. It is stopped with the test at the latest.
-func run(t *testing.T, config oncemill.Config) *inProcess {
-	t.Helper()
-	p := &inProcess{Log: &workerproc.Log{}, t: t}
+func (j *tally) run(config oncemill.Config) *inProcess {
+	j.t.Helper()
+	p := &inProcess{Log: &workerproc.Log{}, t: j.t}
 	config.Logger = slog.New(slog.NewJSONHandler(p.Log, nil))
 	config.Listener = workerproc.Events(config.Logger).Tee(config.Listener)
 	app, err := oncemill.New(config)
 	if err != nil {
-		t.Fatal(err)
+		j.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- app.Run(ctx) }()
+	go func() {
+		err := app.Run(ctx)
+		if err != nil {
+			j.fail(err)
+		}
+		done <- err
+	}()
 	p.stop = sync.OnceValue(func() error {
 		cancel()
 		return <-done
 	})
-	t.Cleanup(func() {
-		if err := p.stop(); err != nil || t.Failed() {
-			t.Logf("Run: %v; the end of the log:\n%s", err, p.Tail())
+	j.t.Cleanup(func() {
+		if err := p.stop(); err != nil || j.t.Failed() {
+			j.t.Logf("Run: %v; the end of the log:\n%s", err, p.Tail())
 		}
 	})
 	return p

@@ -23,11 +23,11 @@ var crashes = []workerproc.SelfSignal{
 // TestRetailJobSurvivesSIGKILL kills the worker at four steps of the commit path and twice from outside, then takes its disk
 // away.
 func TestRetailJobSurvivesSIGKILL(t *testing.T) {
-	killRetailJob(newRetailRun(t, shared, retailLines), tasks)
+	killRetailJob(newRetailRun(t, shared, retailLines))
 }
 
-// killRetailJob runs the job to its end through all crashes, and judges it.
-func killRetailJob(r *retailRun, tasks int) {
+// killRetailJob runs the job to its end through all crashes, and judges it. It returns the last process.
+func killRetailJob(r *retailRun) *workerproc.Process {
 	t := r.t
 	t.Helper()
 	spec := r.spec(t.TempDir(), "one")
@@ -67,6 +67,7 @@ func killRetailJob(r *retailRun, tasks int) {
 	r.stop(p)
 	r.judge()
 	sameAsChangelogs(r, spec.StateDir)
+	return p
 }
 
 // is matches the events of one message.

@@ -71,13 +71,7 @@ func newRetailRun(t *testing.T, cluster *kafkaproc.Cluster, lines int) *retailRu
 	}
 	r.client = newClient(t, cluster, kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)))
 	r.admin = kadm.NewClient(r.client)
-	responses, err := r.admin.CreateTopics(r.ctx, retailPartitions, -1, nil, r.topics.Owned()...)
-	if err == nil {
-		err = responses.Error()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	createTopics(r.ctx, t, r.admin, retailPartitions, r.topics.Owned()...)
 	r.outputs = tail(t, cluster, r.topics.Accepted, r.topics.Gifts, r.topics.Units)
 	return r
 }
@@ -218,6 +212,25 @@ func (r *retailRun) judge() {
 			r.t.Errorf("%+v", check)
 		}
 	}
+}
+
+// createTopics returns when the brokers show the topics: they hear of them a moment after the controller.
+func createTopics(ctx context.Context, t *testing.T, admin *kadm.Client, partitions int32, topics ...string) {
+	t.Helper()
+	responses, err := admin.CreateTopics(ctx, partitions, -1, nil, topics...)
+	if err == nil {
+		err = responses.Error()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(ctx, t, "new topics", func() (bool, string) {
+		listed, err := admin.ListTopics(ctx, topics...)
+		if err == nil {
+			err = listed.Error()
+		}
+		return err == nil, fmt.Sprint(err)
+	})
 }
 
 // until looks again and again until ok; what it waits for, and what look saw last, are in the error.

@@ -72,7 +72,7 @@ func TestUnequalPartitionCountsAreRefused(t *testing.T) {
 func TestChangedPartitionCountIsRefused(t *testing.T) {
 	j := newTally(t, shared)
 	dir := t.TempDir()
-	app := run(t, j.config(dir))
+	app := j.run(j.config(dir))
 	j.send("a", time.Now(), "one", "two")
 	j.await(2)
 	app.end()

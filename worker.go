@@ -45,7 +45,10 @@ type worker struct {
 	tasks   map[statestore.TaskID]*running
 	byTopic map[string]map[int32]slot // inputs of running tasks
 	began   time.Time                 // of the open transaction: its first record or timer; zero between transactions
-	rewinds int                       // counts how often positions were set back: what was fetched before is stale
+	// overdue: a commit in the middle of a poll was followed by a new transaction at once. Under a backlog that goes on for
+	// ever, and checkpoints and restored tasks, which wait for a moment between transactions, would never have one.
+	overdue bool
+	rewinds int // counts how often positions were set back: what was fetched before is stale
 	solo    *soloRun
 	alone   bool      // the open transaction holds one record of solo, and the timers that it made due
 	refused bool      // the broker refused an output of one of several records for good
@@ -176,6 +179,7 @@ func (w *worker) turn(ctx context.Context) error {
 
 // between does what is only allowed with no transaction open.
 func (w *worker) between() error {
+	w.overdue = false
 	for _, e := range w.mail.take() {
 		err := w.handle(e)
 		close(e.done)
@@ -284,6 +288,7 @@ func (w *worker) step(s slot, r *kgo.Record) error {
 	}
 	w.clock = now.Add(time.Since(now)) // one reading for each record; that of the wall clock would double its cost
 	if w.mustCommitNow(s, r, w.clock.Sub(now)) {
+		w.overdue = true
 		return w.commit(w.ctx)
 	}
 	return nil
@@ -353,7 +358,7 @@ func (w *worker) commitDue() bool {
 	if !w.inTransaction() {
 		return false
 	}
-	return w.mail.waiting() || time.Since(w.began) >= w.app.cfg.CommitInterval || w.transactionLarge()
+	return w.overdue || w.mail.waiting() || time.Since(w.began) >= w.app.cfg.CommitInterval || w.transactionLarge()
 }
 
 func (w *worker) fireTimers() error {

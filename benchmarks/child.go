@@ -174,7 +174,7 @@ func (c *child) committed(records int64) {
 	defer c.mu.Unlock()
 	c.done += records
 	c.report.Transactions++
-	if now := time.Now(); now.Sub(c.told) >= tellInterval && !c.ended {
+	if now := time.Now(); (now.Sub(c.told) >= tellInterval || c.spec.Records == 0) && !c.ended {
 		c.told = now
 		if err := c.out.Encode(message{Progress: c.done, Checkpoints: c.report.Checkpoints}); err != nil {
 			c.fail(err)

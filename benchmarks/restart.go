@@ -14,8 +14,9 @@ import (
 
 const (
 	memoryBudget = 128 << 20
-	// killAt is the part of the input after which the process is killed: every key is in state, and a part of them again.
-	killAt = 0.75
+	// killAt is the part of the input after which the process is killed: every key is in state, and a part of them again. Then
+	// the rest of the input arrives, so that there is always something left to do.
+	killAt = 0.7
 	// outputPatience is how long the restarted process may take to the end of the input.
 	outputPatience = 5 * time.Minute
 )
@@ -24,10 +25,23 @@ const (
 func (s *Suite) restart(ctx context.Context, spec *Spec, in workloads.Input) (Run, error) {
 	ctx, cancel := context.WithTimeout(ctx, outputPatience)
 	defer cancel()
-	spec.Warm, spec.Records = 0, 0
+	spec.Program, spec.Input, spec.Warm, spec.Records = W2, in.Topic(), 0, 0
+	s.inputs[in.Topic()] = true
+	for _, topic := range []string{in.Topic(), spec.Output} {
+		if err := workloads.CreateTopic(ctx, s.admin, topic); err != nil {
+			return Run{}, err
+		}
+	}
+	first := int64(float64(in.Records) * killAt)
+	if err := s.append(ctx, in, 0, first); err != nil {
+		return Run{}, err
+	}
 	bar := s.bar(Restart, in.Records)
 	defer bar.Done()
-	checkpoints, err := s.runAndKill(ctx, spec, int64(float64(in.Records)*killAt), bar)
+	checkpoints, err := s.runAndKill(ctx, spec, first, bar)
+	if err == nil {
+		err = s.append(ctx, in, first, in.Records)
+	}
 	if err != nil {
 		return Run{}, err
 	}
@@ -66,6 +80,12 @@ func (s *Suite) restart(ctx context.Context, spec *Spec, in workloads.Input) (Ru
 	}
 	run.Outputs, err = s.verify(ctx, spec, in)
 	return run, err
+}
+
+func (s *Suite) append(ctx context.Context, in workloads.Input, from, to int64) error {
+	bar := s.options.Progress("load "+Restart, "records", to-from)
+	defer bar.Done()
+	return workloads.Append(ctx, s.options.Brokers, in, from, to, bar.Add)
 }
 
 // runAndKill runs the application for some records and kills it. It returns the number of checkpoints that it had told of.

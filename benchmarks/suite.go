@@ -151,8 +151,8 @@ func (s *Suite) measure(ctx context.Context, workload string, spec *Spec) (Run, 
 		in = workloads.ManyKeys(Memory, s.options.MemoryKeys, s.options.MemoryKeys/5)
 		spec.Program, spec.Warm, spec.Records, spec.MemoryBudget = W2, 0, in.Records, memoryBudget
 	case Restart:
-		in = workloads.ManyKeys(Restart, s.options.RestartKeys, s.options.RestartKeys)
-		spec.Program = W2
+		in = workloads.ManyKeys(Restart+"-"+s.series, s.options.RestartKeys, s.options.RestartKeys)
+		return s.restart(ctx, spec, in)
 	case W3:
 		in = workloads.WithDuplicates(total)
 	default:
@@ -164,9 +164,6 @@ func (s *Suite) measure(ctx context.Context, workload string, spec *Spec) (Run, 
 	}
 	if err := workloads.CreateTopic(ctx, s.admin, spec.Output); err != nil {
 		return Run{}, err
-	}
-	if workload == Restart {
-		return s.restart(ctx, spec, in)
 	}
 	bar := s.bar(workload, in.Records)
 	p, err := s.start(spec, bar.set)

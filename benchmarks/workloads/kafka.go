@@ -46,8 +46,7 @@ func CreateTopic(ctx context.Context, admin *kadm.Client, name string) error {
 // Load fills the input topic, once: a topic that has all its records stays as it is, a half filled one is made anew. added
 // is told how many records were acknowledged. The first result says whether the topic was filled here.
 func Load(ctx context.Context, brokers []string, in Input, added func(n int64)) (filled bool, err error) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ProducerLinger(20*time.Millisecond), kgo.MaxBufferedRecords(200_000),
-		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxProduceRequestsInflightPerBroker(1))
+	client, err := newLoader(brokers)
 	if err != nil {
 		return false, err
 	}
@@ -70,20 +69,35 @@ func Load(ctx context.Context, brokers []string, in Input, added func(n int64)) 
 		added(have)
 		return false, nil
 	case 0:
-		return true, fill(ctx, client, in, added)
+		return true, fill(ctx, client, in, 0, in.Records, added)
 	}
 	return false, fmt.Errorf("topic %s holds %d of %d records, the rest of a load that was interrupted; delete it", in.Topic(), have, in.Records)
 }
 
-func fill(ctx context.Context, client *kgo.Client, in Input, added func(n int64)) error {
+// Append sends records from (inclusive) to to (exclusive) of the input to its topic, which must exist.
+func Append(ctx context.Context, brokers []string, in Input, from, to int64, added func(n int64)) error {
+	client, err := newLoader(brokers)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return fill(ctx, client, in, from, to, added)
+}
+
+func newLoader(brokers []string) (*kgo.Client, error) {
+	return kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ProducerLinger(20*time.Millisecond), kgo.MaxBufferedRecords(200_000),
+		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxProduceRequestsInflightPerBroker(1))
+}
+
+func fill(ctx context.Context, client *kgo.Client, in Input, from, to int64, added func(n int64)) error {
 	var failed atomic.Pointer[error]
-	for i := range in.Records {
+	for i := from; i < to; i++ {
 		client.Produce(ctx, in.Record(i), func(_ *kgo.Record, err error) {
 			if err != nil {
 				failed.CompareAndSwap(nil, &err)
 			}
 		})
-		if (i+1)%10_000 == 0 {
+		if (i-from+1)%10_000 == 0 {
 			added(10_000)
 		}
 		if failed.Load() != nil {
@@ -96,7 +110,7 @@ func fill(ctx context.Context, client *kgo.Client, in Input, added func(n int64)
 	if err := failed.Load(); err != nil {
 		return fmt.Errorf("load %s: %w", in.Topic(), *err)
 	}
-	added(in.Records % 10_000)
+	added((to - from) % 10_000)
 	return nil
 }
 

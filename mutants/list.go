@@ -59,7 +59,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "outcome decided by offset instead of counter",
-		file: "session.go",
+		file: "resolve.go",
 		old: `		switch {
 		case m.N == n:
 			this = committed`,

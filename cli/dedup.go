@@ -156,7 +156,10 @@ func dedupTopics(ctx context.Context, env *Env, cmd *cobra.Command, f *dedupFlag
 	if err != nil {
 		return usageError(cmd, err)
 	}
-	t := &tally{}
+	deadLetters := graph.DeadLetterTopic(c.App)
+	t := &tally{first: func() {
+		env.Talk("note: records go to the dead letters, %s; the headers there say why (OM216: no key, see --scope topic)", deadLetters)
+	}}
 	job.Config.Listener = t.listener()
 	if c.Scope == dedupstage.Topic {
 		env.Talk("scope topic: copies are found in all partitions; the order of records with one key is not kept")
@@ -164,12 +167,13 @@ func dedupTopics(ctx context.Context, env *Env, cmd *cobra.Command, f *dedupFlag
 	if err := runJob(ctx, env, job); err != nil {
 		return err
 	}
-	env.Talk("%s", t.text(graph.DeadLetterTopic(c.App)))
+	env.Talk("%s", t.text(deadLetters))
 	return nil
 }
 
 // tally counts what was committed.
 type tally struct {
+	first                      func() // called at the first dead letter: a stage may run for months before its last words
 	mu                         sync.Mutex
 	fresh, duplicates, letters uint64
 }
@@ -178,6 +182,9 @@ func (t *tally) listener() metrics.Listener {
 	return metrics.Listener{TaskCommitted: func(e metrics.TaskCommit) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
+		if e.DeadLetters > 0 && t.letters == 0 {
+			t.first()
+		}
 		t.letters += e.DeadLetters
 		for _, v := range e.Verdicts {
 			switch v.Verdict {

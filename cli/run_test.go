@@ -156,3 +156,79 @@ func TestDedupOfLinesIsInterruptedWhileItReads(t *testing.T) {
 	}
 	_ = cmd.Wait()
 }
+
+// All missing topics at once, each with its place, and nothing is created.
+func TestRunNamesEveryMissingTopic(t *testing.T) {
+	addr := devBroker(t, "retail-gifts")
+	cmd, talk := child(t, nil, nil, "run", "retail", "-B", addr)
+	_ = cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != cli.ExitFailed {
+		t.Errorf("exit code %d, want %d", got, cli.ExitFailed)
+	}
+	for _, topic := range []string{"retail-order-lines", "retail-lines-accepted", "retail-units"} {
+		if !strings.Contains(talk.String(), "topic \""+topic+"\"") {
+			t.Errorf("%s is not named:\n%s", topic, talk)
+		}
+	}
+	if n := strings.Count(talk.String(), "OM106 a topic does not exist"); n != 3 || strings.Contains(talk.String(), "retail-gifts") {
+		t.Errorf("%d missing topics:\n%s", n, talk)
+	}
+}
+
+func TestTopologyShowAsksTheBrokersForPartitions(t *testing.T) {
+	addr := devBroker(t, "retail-order-lines:6")
+	var out strings.Builder
+	cmd, talk := child(t, nil, &out, "topology", "show", "retail", "-B", addr)
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, talk)
+	}
+	if !strings.Contains(out.String(), "sub-topology lines   6 partitions") || !strings.Contains(out.String(), "sub-topology sales   6 partitions") {
+		t.Errorf("%s", out.String())
+	}
+}
+
+// Records without a key are refused between topics, and said to be; with --scope topic they pass.
+func TestDedupOfRecordsWithoutAKey(t *testing.T) {
+	for scope, want := range map[string]struct{ topic, says string }{
+		"partition": {"dedup-from-to-dead-letters", "OM216"},
+		"topic":     {"to", "the order of records with one key is not kept"},
+	} {
+		t.Run(scope, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			addr := devBroker(t, "from:3", "to:3")
+			client, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()),
+				kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			for range 3 { // copies, each in another partition
+				if err := client.ProduceSync(ctx, &kgo.Record{Topic: "from", Value: []byte(`{"id":"a"}`)}).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd, talk := child(t, nil, nil, "dedup", "-B", addr, "--from", "from", "--to", "to", "--id", "json:id", "--scope", scope)
+			waitForRecords(ctx, t, client, want.topic, map[string]int{"partition": 3, "topic": 1}[scope])
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err != nil || !strings.Contains(talk.String(), want.says) {
+				t.Errorf("%v\n%s", err, talk)
+			}
+		})
+	}
+}
+
+// waitForRecords waits until a topic, which may not exist yet, has at least that many committed records.
+func waitForRecords(ctx context.Context, t *testing.T, client *kgo.Client, topic string, want int) {
+	t.Helper()
+	client.AddConsumeTopics(topic)
+	for got := 0; got < want; {
+		fetches := client.PollFetches(ctx)
+		if ctx.Err() != nil {
+			t.Fatalf("%s has %d of %d records", topic, got, want)
+		}
+		got += fetches.NumRecords()
+	}
+}

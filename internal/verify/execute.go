@@ -343,6 +343,10 @@ func (x *rerun) onlyOld(old *cursor) {
 	if !x.wasRun(old.value) {
 		return
 	}
+	if x.Shared {
+		x.skip(CheckRerun, "not made by this application, or no longer: others write there, too")
+		return
+	}
 	have := readDescribed(old.value[placeBytes:])
 	input, partition, offset := binary.BigEndian.Uint16(old.value), int32(binary.BigEndian.Uint32(old.value[2:])), int64(binary.BigEndian.Uint64(old.value[6:]))
 	cause := "a timer"

@@ -110,3 +110,15 @@ func TestExecuteSaysWhatItCannotRepeat(t *testing.T) {
 		}
 	}
 }
+
+func TestSharedTopicsAcceptOutputsOfOtherApplications(t *testing.T) {
+	t.Parallel()
+	s := counterSite(t, true, false, "ghost", "right")
+	s.shared = true
+	s.produce(&kgo.Record{Topic: "counted", Key: []byte("by hand")})
+	s.clean(s.verify("", true), verify.CheckRerun)
+	s.shared = false
+	if report := s.verify("", true); report.Counts[problem.FindingGhost] != 2 {
+		t.Errorf("not shared: %s", show(report))
+	}
+}

@@ -38,6 +38,7 @@ type site struct {
 	log    *kafkalog.Log
 	dir    string
 	topo   func() *topology.Topology
+	shared bool
 	plan   *graph.Plan
 }
 
@@ -159,7 +160,7 @@ func (s *site) inputs() (names []string, counts map[string]int32) {
 // verify checks topics, the state directory given, and with execute the inputs once more.
 func (s *site) verify(stateDir string, execute bool) *verify.Report {
 	s.t.Helper()
-	cfg := verify.Config{Plan: s.plan, Log: s.log, Dir: s.t.TempDir()}
+	cfg := verify.Config{Plan: s.plan, Log: s.log, Dir: s.t.TempDir(), Shared: s.shared}
 	if stateDir != "" {
 		state, err := oncemill.OpenState(stateDir, s.plan.App)
 		check(s.t, err)

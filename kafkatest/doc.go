@@ -4,4 +4,9 @@
 //
 // One broker is shared by all tests; topics, groups and transactional ids are therefore named after their test. What
 // needs a cluster of its own (three brokers, faults) starts one with package kafkaproc.
+//
+// The engine's tests (engine_*_test.go) run the retail job of the examples in worker processes that are killed, halted and
+// replaced (package workerproc), and a smaller job in the test's own process. Commits whose answer is lost go through package
+// proxy. What was right is decided by the judge of the examples over what the Java client reads, read committed, and by
+// comparing the stores on disk with their changelogs.
 package kafkatest

@@ -114,8 +114,18 @@ func wantTotals(t *testing.T, b *embedded.Broker, want ...string) {
 	}
 }
 
-// totals are the last counts that were put out, by key.
+// totals are lastTotals as text, sorted.
 func totals(t *testing.T, b *embedded.Broker) (list []string) {
+	t.Helper()
+	for key, n := range lastTotals(t, b) {
+		list = append(list, fmt.Sprintf("%s %d", key, n))
+	}
+	slices.Sort(list)
+	return list
+}
+
+// lastTotals are the last counts that were put out, by key.
+func lastTotals(t *testing.T, b *embedded.Broker) map[string]int64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -142,9 +152,5 @@ func totals(t *testing.T, b *embedded.Broker) (list []string) {
 			}
 		})
 	}
-	for key, n := range last {
-		list = append(list, fmt.Sprintf("%s %d", key, n))
-	}
-	slices.Sort(list)
-	return list
+	return last
 }

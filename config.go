@@ -77,7 +77,7 @@ type Config struct {
 	StartFrom StartFrom
 	// AcceptSkip accepts committed offsets that were moved beyond the state's position on purpose.
 	AcceptSkip bool
-	// AcceptRecreated names input topics that were deleted and created again on purpose.
+	// AcceptRecreated names input topics that were deleted and created again on purpose, or that lost their end.
 	AcceptRecreated []string
 	// AcceptChanges holds the words, printed by a refused start, that accept a change of the topology on purpose.
 	AcceptChanges []string

@@ -67,22 +67,35 @@ func (j *restoreJob) startOf(in graph.Input, first, end int64) (int64, error) {
 		return 0, err
 	case c.Offset < 0:
 		return 0, problem.New(problem.OffsetMissing, place, "state exists up to %d, but the group has no offset", at.Next).
-			WithCure("kafka-consumer-groups --reset-offsets --to-offset %d --group %s --topic %s:%d --execute", at.Next, j.w.app.plan.App, in.Topic, j.id.Partition)
+			WithCure("stop all instances; %s", j.setOffset(in.Topic, at.Next))
 	case ours && c.Offset != at.Next:
 		return 0, problem.New(problem.InvariantBroken, place, "transaction %d: committed offset %d, state at %d", j.at.N, c.Offset, at.Next)
 	case c.Offset > at.Next && !cfg.AcceptSkip:
-		return 0, problem.New(problem.OffsetAhead, place, "the offset was moved to %d, the state is at %d", c.Offset, at.Next)
+		return 0, problem.New(problem.OffsetAhead, place, "the offset was moved to %d, the state is at %d", c.Offset, at.Next).
+			WithCure("stop all instances; %s; or skip the records between with Config.AcceptSkip", j.setOffset(in.Topic, at.Next))
 	case c.Offset < at.Next:
 		j.w.log.Warn("the committed offset was moved back; records that the state includes are not processed again", "input", place, "offset", c.Offset, "state", at.Next)
 	}
 	next := max(at.Next, c.Offset)
 	switch {
 	case next < first:
-		return 0, problem.New(problem.OffsetOutOfRange, place, "the position is %d, the topic begins at %d: %d records are gone", next, first, first-next)
+		return 0, problem.New(problem.OffsetOutOfRange, place, "the position is %d, the topic begins at %d: %d records are gone", next, first, first-next).
+			WithCure("restore the topic; or, to go on without them, stop all instances; %s; and start with Config.AcceptSkip", j.setOffset(in.Topic, first))
+	case next > end && cfg.accepts(in.Topic):
+		j.w.log.Warn("the input ends before the position; what is written from here on is new", "input", place, "end", end, "position", next)
+		at.Next, at.LeaderEpoch = end, -1
+		return end, nil
 	case next > end:
-		return 0, problem.New(problem.InputTruncated, place, "the position is %d, the topic ends at %d", next, end)
+		return 0, problem.New(problem.InputTruncated, place, "the position is %d, the topic ends at %d: %d records that were processed are gone", next, end, next-end).
+			WithCure("restore the topic; or, if that cannot be, name %q in Config.AcceptRecreated: what is written from its end on is processed as new", in.Topic)
 	}
 	return next, nil
+}
+
+// setOffset is the command that moves the position of an input.
+func (j *restoreJob) setOffset(topic string, to int64) string {
+	return fmt.Sprintf("kafka-consumer-groups.sh --bootstrap-server %s --reset-offsets --to-offset %d --group %s --topic %s:%d --execute",
+		j.w.app.cfg.Brokers[0], to, j.w.app.plan.App, topic, j.id.Partition)
 }
 
 func (c *Config) accepts(topic string) bool {

@@ -180,7 +180,7 @@ func (c *Cluster) NewClient(opts ...kgo.Opt) *kgo.Client {
 
 // dial makes a client that its caller closes.
 func (c *Cluster) dial(opts ...kgo.Opt) (*kgo.Client, error) {
-	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.broker.ListenAddrs()...), kgo.Dialer(c.net.Dialer(c.newHost())),
+	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.broker.ListenAddrs()...), kgo.Dialer(c.wire.dialer("", c.newHost())),
 		kgo.DisableClientMetrics(), kgo.MetadataMinAge(10 * time.Millisecond)}, opts...)...)
 }
 

@@ -256,6 +256,13 @@ func (p *Process) wait(run *incarnation) error {
 	return run.err
 }
 
+// Running reports that the process was started and has neither ended nor died since.
+func (p *Process) Running() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.run != nil && !p.mu.run.dead && !p.mu.run.ended()
+}
+
 // Dead reports that the process was killed or has crashed, and was not started since.
 func (p *Process) Dead() bool {
 	p.mu.Lock()

@@ -125,8 +125,8 @@ const (
 	// fetchWait is how long the broker holds a fetch without records. A partition that is added waits for the fetch under
 	// way, so it bounds how soon a task starts.
 	fetchWait           = 250 * time.Millisecond
-	fetchBytes          = 16 << 20
-	fetchPartitionBytes = 4 << 20
+	fetchBytes          = 8 << 20
+	fetchPartitionBytes = 2 << 20
 )
 
 // oldTransactionVersions caps the requests whose newer versions mean KIP-890 part 2.

@@ -133,8 +133,8 @@ func ExampleContext_NewID() {
 	d.Abort()
 	show(d)
 	// Output:
-	// order 4338956a, lot 906
-	// order 4338956a, lot 906
+	// order 93fe259c, lot 349
+	// order 93fe259c, lot 349
 }
 
 var errDown = errors.New("the other side is down")

@@ -39,6 +39,9 @@ type ClusterOptions struct {
 	Seed uint64
 	// Configure changes the configuration of a process before it starts.
 	Configure func(process string, cfg *oncemill.Config)
+	// RebalanceOnRestart lets the embedded broker rebalance when a static member restarts; see Cluster. What the group then
+	// knows of a restarted member is what it says itself, not what it said before.
+	RebalanceOnRestart bool
 	// BrokerOptions are added to those of the embedded brokers.
 	BrokerOptions []kfake.Opt
 }
@@ -131,7 +134,7 @@ func newCluster(t *testing.T, o ClusterOptions) *Cluster {
 // joinAsKafka makes a static member that restarts look unchanged: Apache Kafka compares the name of its protocol, the
 // embedded broker its metadata, which no longer list owned partitions.
 func (c *Cluster) joinAsKafka(req *kmsg.JoinGroupRequest) {
-	if req.InstanceID == nil {
+	if req.InstanceID == nil || c.opts.RebalanceOnRestart {
 		return
 	}
 	c.mu.Lock()
@@ -266,6 +269,9 @@ func (c *Cluster) close() {
 		c.t.Errorf("streamtest: killed processes still run after %v", closeTimeout)
 		c.report()
 		panic("streamtest: goroutines of a killed process do not end; the stacks follow")
+	}
+	if c.wire.delays() {
+		<-time.After(closeTimeout) // clients do not wait for who reads an answer that is late
 	}
 	c.broker.Close()
 	c.report()

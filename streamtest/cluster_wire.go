@@ -68,6 +68,13 @@ func (c *Cluster) Lose(l Loss) *LossHandle {
 	return h
 }
 
+// delays reports that some request or answer may be under way for long.
+func (w *wire) delays() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.losses, func(h *LossHandle) bool { return h.loss.Delay > 0 })
+}
+
 // wire is the network between the processes and the brokers, where requests and answers can be told apart.
 type wire struct {
 	cluster *Cluster

@@ -88,6 +88,9 @@ func newSession(ctx context.Context, w *worker) (*session, error) {
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		// Without them the client goes past a marker and keeps the leader epoch of the record before it. After the next change
+		// of leader it takes the marker, written in a newer epoch, for a part of the older one that was lost.
+		kgo.KeepControlRecords(),
 		kgo.FetchMaxWait(fetchWait), kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
 	)
 	if s.oldTxns {

@@ -261,6 +261,9 @@ func (w *worker) process(fetches kgo.Fetches) error {
 			if failed != nil || w.rewinds != rewinds {
 				return // after an abort the rest lies ahead of the positions; it is fetched again
 			}
+			if r.Attrs.IsControl() {
+				continue
+			}
 			failed = w.step(s, r)
 		}
 	})

@@ -60,8 +60,8 @@ func TestUnknownCommitIsResolvedByTheCounter(t *testing.T) {
 		fate    proxy.Fate
 		outcome string
 	}{
-		{"executed", proxy.CutAnswer, `"outcome":"committed"`},
-		{"not executed", proxy.Cut, `"outcome":"aborted"`},
+		{"executed", proxy.CutAnswer, `"outcome":"resolved_committed"`},
+		{"not executed", proxy.Cut, `"outcome":"resolved_aborted"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			j := newTally(t, shared)

@@ -55,7 +55,7 @@ var mutants = []mutant{
 		file:     "session.go",
 		old:      `	if flushErr != nil || failed != nil {`,
 		new:      `	if flushErr != nil {`,
-		packages: "./streamtest", run: clusterTests,
+		packages: "./streamtest", run: "TestFailedPromise|TestOutput",
 	},
 	{
 		name: "outcome decided by offset instead of counter",
@@ -97,7 +97,7 @@ var mutants = []mutant{
 		file:     "member.go",
 		old:      "	b.mu.Unlock()\n	<-e.done\n}",
 		new:      "	b.mu.Unlock()\n}",
-		packages: "./streamtest", run: clusterTests,
+		packages: "./streamtest", run: "TestTaskMoves|TestRevoke|TestSecondInstance",
 	},
 	{
 		name: "dirty delta kept after an abort",
@@ -176,7 +176,7 @@ var mutants = []mutant{
 	},
 	{
 		name:     "a failed record advances stream time",
-		file:     "internal/task/task.go",
+		file:     "internal/task/settle.go",
 		old:      "	t.rollback()\n	t.Stats.Failures[failure.Phase]++\n	policy := t.policy(s, failure)",
 		new:      "	t.rollback()\n	t.now.streamTime = max(t.now.streamTime, t.current.timestamp)\n	t.Stats.Failures[failure.Phase]++\n	policy := t.policy(s, failure)",
 		packages: "./streamtest", run: driverTests,

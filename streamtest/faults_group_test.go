@@ -162,6 +162,36 @@ func TestRevokeWhileATransactionIsOpen(t *testing.T) {
 	})
 }
 
+// TestTaskMovesOnlyWhenItsOwnerHasLetGo: R11. While the owner is held before its commit, its revocation is not answered, so
+// nobody else is given the task, however long it takes.
+func TestTaskMovesOnlyWhenItsOwnerHasLetGo(t *testing.T) {
+	l := newLedger(ledgerOptions{})
+	o := streamtest.ClusterOptions{Partitions: 2, Configure: configure(func(cfg *oncemill.Config) {
+		cfg.CommitInterval, cfg.TransactionTimeout = 30*time.Second, time.Minute
+	})}
+	l.simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
+		a := c.Start("a")
+		c.AwaitTasks(2)
+		c.Produce("commands", account("m", "k0", "add 1"), account("n", "k1", "add 1"))
+		c.Until("a to process", func() bool { return l.runs("m")+l.runs("n") == 2 })
+		held := a.FreezeAt(string(step.Seal), 1)
+		b := c.Start("b")
+		held.Await()
+		c.Pass(10 * time.Second)
+		if tasks := b.Tasks(); len(tasks) != 0 {
+			t.Errorf("b was given %v while a had not committed", tasks)
+		}
+		held.Thaw()
+		c.AwaitTasks(2)
+		c.AwaitCommitted("events", 2)
+		c.Until("b to have a task", func() bool { return len(b.Tasks()) == 1 })
+		l.verify(t, c, l.judge(c))
+		for _, id := range []string{"m", "n"} {
+			l.wantRunsOf(t, id, 1)
+		}
+	})
+}
+
 // TestRollingRestart: static members come back within their session; the group never rebalances.
 func TestRollingRestart(t *testing.T) {
 	l := newLedger(ledgerOptions{})

@@ -31,15 +31,14 @@ type Process struct {
 
 // incarnation is a process from its start to its end.
 type incarnation struct {
-	host    string
-	app     *oncemill.App
-	cancel  context.CancelFunc
-	killed  chan struct{} // closed when the process is dead
-	dead    bool          // guarded by Process.mu, as are the next
-	noted   bool          // somebody has looked at err
-	stopped bool
-	done    chan struct{} // Run has returned err
-	err     error
+	host   string
+	app    *oncemill.App
+	cancel context.CancelFunc
+	killed chan struct{} // closed when the process is dead
+	dead   bool          // guarded by Process.mu, as are the next
+	noted  bool          // somebody has looked at err
+	done   chan struct{} // Run has returned err
+	err    error
 }
 
 // errDead is what the steps of a dead process return: it unwinds without doing anything else.

@@ -79,7 +79,7 @@ type span struct{ next, end int64 }
 
 func (c *Cluster) read(topic string, isolation kgo.IsolationLevel) []record.Raw {
 	c.t.Helper()
-	todo := map[int32]*span{}
+	pending := map[int32]*span{}
 	from := map[int32]kgo.Offset{}
 	for _, p := range c.broker.PartitionInfos(topic) {
 		end := p.HighWatermark
@@ -87,11 +87,11 @@ func (c *Cluster) read(topic string, isolation kgo.IsolationLevel) []record.Raw 
 			end = p.LastStableOffset
 		}
 		if p.LogStartOffset < end {
-			todo[p.Partition] = &span{p.LogStartOffset, end}
+			pending[p.Partition] = &span{p.LogStartOffset, end}
 			from[p.Partition] = kgo.NewOffset().At(p.LogStartOffset)
 		}
 	}
-	if len(todo) == 0 {
+	if len(pending) == 0 {
 		return nil
 	}
 	client, err := c.dial(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}), kgo.FetchIsolationLevel(isolation),
@@ -102,14 +102,14 @@ func (c *Cluster) read(topic string, isolation kgo.IsolationLevel) []record.Raw 
 	}
 	defer client.Close()
 	var out []record.Raw
-	for heard := time.Now(); len(todo) > 0 && time.Since(heard) < silence; {
+	for heard := time.Now(); len(pending) > 0 && time.Since(heard) < silence; {
 		ctx, cancel := context.WithTimeout(context.Background(), silence)
 		fetches := client.PollFetches(ctx)
 		cancel()
 		for it := fetches.RecordIter(); !it.Done(); {
 			r := it.Next()
 			heard = time.Now()
-			s := todo[r.Partition]
+			s := pending[r.Partition]
 			if s == nil || r.Offset >= s.end {
 				continue
 			}
@@ -117,7 +117,7 @@ func (c *Cluster) read(topic string, isolation kgo.IsolationLevel) []record.Raw 
 				out = append(out, rawFrom(r))
 			}
 			if s.next = r.Offset + 1; s.next >= s.end {
-				delete(todo, r.Partition)
+				delete(pending, r.Partition)
 			}
 		}
 	}

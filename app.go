@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -317,67 +316,6 @@ func (a *App) held() []assignment.Held {
 	return out
 }
 
-// purge notes what the committed transactions made superfluous: records of repartition topics below the positions, and
-// markers below the oldest live bucket (R8).
-func (a *App) purge(dirty []*running) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, r := range dirty {
-		partition := r.task.ID().Partition
-		for i, in := range r.task.Inputs() {
-			if in.Internal && !in.Replay {
-				a.mu.cuts[topicPartition{in.Topic, partition}] = r.task.Next(i)
-			}
-		}
-		oldest := map[uint32]int64{}
-		for _, b := range r.task.Buckets() {
-			if at, ok := oldest[b.Store]; !ok || b.Offset < at {
-				oldest[b.Store] = b.Offset
-			}
-		}
-		for _, st := range a.sub(r.task.ID().SubTopology).Stores {
-			if at, ok := oldest[st.ID()]; ok && at > 0 {
-				a.mu.cuts[topicPartition{st.Changelog, partition}] = at
-			}
-		}
-	}
-}
-
-// cleanUpInterval is how often superfluous records are deleted; nothing depends on it but disk space.
-const cleanUpInterval = 30 * time.Second
-
-// cleanUp deletes what purge noted. A failure is tried again the next time.
-func (a *App) cleanUp(ctx context.Context, admin *kadm.Client) {
-	done := map[topicPartition]int64{}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(cleanUpInterval):
-		}
-		offsets := kadm.Offsets{}
-		a.mu.Lock()
-		for tp, at := range a.mu.cuts {
-			if at > done[tp] {
-				offsets.Add(kadm.Offset{Topic: tp.topic, Partition: tp.partition, At: at})
-				done[tp] = at
-			}
-		}
-		a.mu.Unlock()
-		if len(offsets) == 0 {
-			continue
-		}
-		responses, err := admin.DeleteRecords(ctx, offsets)
-		if err == nil {
-			err = responses.Error()
-		}
-		if err != nil && ctx.Err() == nil {
-			clear(done)
-			a.cfg.Logger.Info("deleting processed records failed; trying again later", "err", err)
-		}
-	}
-}
-
 // notify calls the listener.
 func (a *App) notify(fn func(*metrics.Listener)) { fn(&a.cfg.Listener) }
 
@@ -388,36 +326,6 @@ func (a *App) checkpointDone(info statestore.CheckpointInfo) {
 	if l := a.cfg.Listener.CheckpointEnded; l != nil {
 		l(metrics.CheckpointEnd{Tasks: len(info.Tasks), Records: info.Records, Bytes: info.Bytes, Duration: info.Duration, Try: info.Try, Err: info.Err})
 	}
-}
-
-// TaskStatus is what is known of one task of this process.
-type TaskStatus struct {
-	Task   string `json:"task"`
-	Worker string `json:"worker"`
-	// State is "restoring" or "running".
-	State string `json:"state"`
-	// N is the number of the task's last committed transaction.
-	N uint64 `json:"n"`
-	// Restored counts the changelog records of the last restore, Remaining those that are left.
-	Restored  int64 `json:"restored"`
-	Remaining int64 `json:"remaining"`
-}
-
-// Tasks returns the tasks of this process, by name. It may be called while Run runs.
-func (a *App) Tasks() []TaskStatus {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	out := make([]TaskStatus, 0, len(a.mu.tasks))
-	for _, t := range a.mu.tasks {
-		out = append(out, t)
-	}
-	slices.SortFunc(out, func(x, y TaskStatus) int {
-		if x.Task < y.Task {
-			return -1
-		}
-		return 1
-	})
-	return out
 }
 
 func (w *worker) name() string { return fmt.Sprint(w.index) }

@@ -1,11 +1,43 @@
 package oncemill
 
 import (
+	"slices"
+
 	"github.com/oncemill/oncemill/metrics"
 	"github.com/oncemill/oncemill/metrics/health"
 )
 
 var _ health.Reporter = (*App)(nil)
+
+// TaskStatus is what is known of one task of this process.
+type TaskStatus struct {
+	Task   string `json:"task"`
+	Worker string `json:"worker"`
+	// State is "restoring" or "running".
+	State string `json:"state"`
+	// N is the number of the task's last committed transaction.
+	N uint64 `json:"n"`
+	// Restored counts the changelog records of the last restore, Remaining those that are left.
+	Restored  int64 `json:"restored"`
+	Remaining int64 `json:"remaining"`
+}
+
+// Tasks returns the tasks of this process, by name. It may be called while Run runs.
+func (a *App) Tasks() []TaskStatus {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make([]TaskStatus, 0, len(a.mu.tasks))
+	for _, t := range a.mu.tasks {
+		out = append(out, t)
+	}
+	slices.SortFunc(out, func(x, y TaskStatus) int {
+		if x.Task < y.Task {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
 
 // Health is the state of the application, for the handlers of metrics/health. It may be called before, during and after Run,
 // from any goroutine.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/oncemill/oncemill/internal/host"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/step"
 	"github.com/oncemill/oncemill/internal/task"
@@ -77,12 +76,6 @@ type running struct {
 type slot struct {
 	run   *running
 	input int
-}
-
-// soloRun re-runs, each in a transaction of its own, the records of a transaction that the broker timed out, since one of them
-// was too slow for all, or of which it refused an output for good.
-type soloRun struct {
-	until map[slot]int64
 }
 
 func newWorker(app *App, index int) *worker {
@@ -304,66 +297,6 @@ func (w *worker) fill(run *running, input int, r *kgo.Record) *record.Raw {
 	return &w.raw
 }
 
-// mustCommitNow reports that the transaction may not wait for the end of the poll: it is large or old, or its records run one
-// by one.
-func (w *worker) mustCommitNow(s slot, r *kgo.Record, took time.Duration) bool {
-	cfg := w.app.cfg
-	if took > cfg.TransactionTimeout/2 {
-		w.log.Warn("a slow record", "position", fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), "took", took, "limit", cfg.TransactionTimeout)
-	}
-	if w.solo != nil {
-		if until, ok := w.solo.until[s]; ok && r.Offset+1 >= until {
-			delete(w.solo.until, s)
-		}
-		if took > cfg.TransactionTimeout {
-			s.run.task.RefuseRecord(r.Topic, r.Offset, &host.Failure{Phase: host.PhaseProcess, Err: problem.New(problem.HandlerTooSlow,
-				fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), "it took %v alone", took.Round(time.Millisecond))})
-		}
-		w.alone = true
-		w.endSolo()
-		return true
-	}
-	if w.clock.Sub(w.began) > cfg.TransactionTimeout/2 || w.session.produced > cfg.CommitRecords {
-		return true
-	}
-	if s.run.task.Steps()&255 != 0 {
-		return s.run.bytes() >= cfg.CommitBytes // a few large records, or one that writes much
-	}
-	return w.transactionLarge()
-}
-
-// bytes is the memory that the open transaction takes.
-func (r *running) bytes() int64 {
-	n := r.task.MemoryBytes()
-	if r.state != nil {
-		n += r.state.OverlayBytes()
-	}
-	return n
-}
-
-// endSolo ends the run of single records when none is left.
-func (w *worker) endSolo() {
-	if w.solo != nil && len(w.solo.until) == 0 {
-		w.solo = nil
-	}
-}
-
-func (w *worker) transactionLarge() bool {
-	steps, bytes := 0, int64(0)
-	for _, r := range w.tasks {
-		steps += r.task.Steps()
-		bytes += r.bytes()
-	}
-	return steps >= w.app.cfg.CommitRecords || bytes >= w.app.cfg.CommitBytes
-}
-
-func (w *worker) commitDue() bool {
-	if !w.inTransaction() {
-		return false
-	}
-	return w.overdue || w.mail.waiting() || time.Since(w.began) >= w.app.cfg.CommitInterval || w.transactionLarge()
-}
-
 func (w *worker) fireTimers() error {
 	now := time.Now()
 	for _, r := range w.tasks {
@@ -383,111 +316,3 @@ func (w *worker) fireTimers() error {
 	}
 	return nil
 }
-
-// abortPatience bounds aborts in a row: it is above what a broker's restart and a rebalance take, and something that never
-// succeeds is an error for a person.
-const abortPatience = 5 * time.Minute
-
-// commit ends the open transaction.
-func (w *worker) commit(ctx context.Context) error {
-	var dirty []*running
-	for _, id := range w.sortedTasks() {
-		if r := w.tasks[id]; r.task.Dirty() {
-			dirty = append(dirty, r)
-		}
-	}
-	if len(dirty) == 0 {
-		w.began = time.Time{}
-		return nil
-	}
-	began, positions := w.began, w.takeEnds()
-	called := time.Now()
-	out, err := w.session.commit(ctx, dirty)
-	w.timing.end(called)
-	w.alone = false
-	if err != nil {
-		return err
-	}
-	w.began = time.Time{}
-	w.transactionEnded(out, time.Since(began), dirty, w.session.written)
-	switch out {
-	case committed:
-		w.aborts = 0
-		w.app.purge(dirty)
-		return nil
-	case tasksLost:
-		w.app.cfg.Logger.Warn("the tasks of a transaction belong to another member now", "worker", w.index)
-		return w.abandon(dirty)
-	}
-	if w.aborts++; w.aborts == 1 {
-		w.failing = time.Now()
-	}
-	if waited := time.Since(w.failing); waited > abortPatience {
-		return problem.New(problem.TransactionAborted, w.txnID, "%d transactions in a row, for %v", w.aborts, waited.Round(time.Second)).
-			WithCure("see the causes in the log; the records are processed again after a restart")
-	}
-	if w.refused || time.Since(began) > w.app.cfg.TransactionTimeout {
-		w.refused = false
-		if len(positions) > 0 {
-			w.solo = &soloRun{until: positions}
-		}
-	}
-	w.rewind()
-	return w.pause(ctx)
-}
-
-// pause waits a moment after an abort, longer with each one in a row.
-func (w *worker) pause(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(min(time.Duration(w.aborts)*20*time.Millisecond, time.Second)):
-		return nil
-	}
-}
-
-// takeEnds returns where the records of the open transaction end, of the inputs that had any.
-func (w *worker) takeEnds() map[slot]int64 {
-	out := map[slot]int64{}
-	for _, r := range w.tasks {
-		for i, end := range r.ends {
-			if end > 0 {
-				out[slot{r, i}] = end
-			}
-		}
-		clear(r.ends)
-	}
-	return out
-}
-
-// several reports that the open transaction holds more than one record or timer.
-func (w *worker) several() bool {
-	steps := 0
-	for _, r := range w.tasks {
-		steps += r.task.Steps()
-	}
-	return steps > 1
-}
-
-// reserve makes room for the transaction in the memory budget, by a checkpoint of what was committed before.
-func (w *worker) reserve(ctx context.Context, dirty []*running) error {
-	for _, r := range dirty {
-		err := r.task.Reserve()
-		for try := 0; errors.Is(err, statestore.ErrBudget); try++ {
-			if try == maxReserveTries {
-				return problem.New(problem.MemoryBudgetTooSmall, r.task.ID().String(), "a transaction of %d bytes", r.state.OverlayBytes())
-			}
-			if err := w.relieve(ctx); err != nil {
-				return err
-			}
-			err = r.task.Reserve()
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// maxReserveTries: one checkpoint may already run, a second one empties everything that was committed.
-const maxReserveTries = 4

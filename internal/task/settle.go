@@ -1,14 +1,12 @@
 package task
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/oncemill/oncemill/dedup"
 	"github.com/oncemill/oncemill/internal/host"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/processor"
-	"github.com/oncemill/oncemill/statestore"
 )
 
 // settle applies the failure policy to the current record. Everything the record did is rolled back first.
@@ -136,15 +134,4 @@ func (t *Task) refusal(s *source) *host.Failure {
 		return nil
 	}
 	return t.refused[refusedRecord{t.current.raw.Topic, t.current.raw.Offset}]
-}
-
-// fatalCause returns the error if it is not the record's fault: then no failure policy may touch the record.
-func fatalCause(f *host.Failure) error {
-	for _, fatal := range []error{statestore.ErrClosed, statestore.ErrReleased, statestore.ErrBudget,
-		&problem.Error{Code: problem.StoreIO}, &problem.Error{Code: problem.StoreCorrupt}, &problem.Error{Code: problem.InvariantBroken}} {
-		if errors.Is(f, fatal) {
-			return f
-		}
-	}
-	return nil
 }

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime/debug"
 	"time"
 
 	"github.com/oncemill/oncemill/dedup"
@@ -56,19 +55,6 @@ type Config struct {
 	// MaxTimers bounds the timers that fire after one record, and in one call of FireTimers. Default 1000.
 	MaxTimers int
 }
-
-// Skew bounds record timestamps against the wall clock, so that one record from the far future cannot expire every marker
-// and timer. Negative timestamps are treated as zero-th millisecond of 1970.
-type Skew struct {
-	// Future is how far a timestamp may lie ahead of the clock. Default one hour.
-	Future time.Duration
-	// Refuse sends such a record to the decode failure policy, without retries; without Refuse the record counts as one
-	// of now.
-	Refuse bool
-}
-
-// DefaultFuture is how far a timestamp may lie ahead of the clock.
-const DefaultFuture = time.Hour
 
 // DefaultMaxTimers bounds the timers of one step.
 const DefaultMaxTimers = 1000
@@ -128,13 +114,6 @@ type source struct {
 		partition int32
 		known     bool
 	}
-}
-
-// progress is what a rolled back record takes back besides stores and outputs.
-type progress struct {
-	streamTime int64
-	markerTime int64
-	sequence   uint64
 }
 
 // New makes a task at a checkpoint. The zero checkpoint with positions is that of a task that has never run.
@@ -381,36 +360,6 @@ func (t *Task) attempt(s *source, d dedup.Decision, attempts int) error {
 	return t.evict()
 }
 
-// call runs user code: a panic becomes a failure of the node that ran, and a failure that user code swallowed counts.
-func (t *Task) call(fn func() error) (failure *host.Failure) {
-	t.failed, t.node = nil, nil
-	defer func() {
-		if r := recover(); r != nil {
-			name := ""
-			if t.node != nil {
-				name = t.node.Name
-			}
-			failure = &host.Failure{Phase: t.phase(), Node: name, Stack: debug.Stack(),
-				Err: problem.New(problem.HandlerPanicked, fmt.Sprintf("node %q at %s", name, t.current.place()), "panic: %v", r)}
-		}
-		t.node = nil
-	}()
-	err := fn()
-	if t.failed != nil || err == nil {
-		return t.failed
-	}
-	return t.failureOf(err)
-}
-
-// failureOf is apart from call, whose result would else be allocated for every record.
-func (t *Task) failureOf(err error) *host.Failure {
-	var failure *host.Failure
-	if !errors.As(err, &failure) {
-		failure = &host.Failure{Phase: t.phase(), Err: err}
-	}
-	return failure
-}
-
 // conclude writes the marker of a record that is settled.
 func (t *Task) conclude(s *source, d *dedup.Decision, outcome dedup.Outcome) error {
 	if s.guard == nil {
@@ -441,51 +390,6 @@ func (t *Task) evict() error {
 		t.state.SetHorizon(s.store, s.guard.Horizon(after))
 	}
 	return nil
-}
-
-// boundTimestamp clamps or refuses a timestamp out of bounds.
-func (t *Task) boundTimestamp(s *source, raw *record.Raw) *host.Failure {
-	ms := raw.Timestamp.UnixMilli()
-	limit := t.clock.Add(t.cfg.Skew.Future).UnixMilli()
-	switch {
-	case ms < 0:
-		ms = 0
-	case ms > limit: // up to the clock, not to the limit: that would expire an hour of markers and fire an hour of timers
-		ms = max(0, t.clock.UnixMilli())
-	default:
-		t.current.timestamp = ms
-		return nil
-	}
-	t.current.timestamp = ms
-	clamped := *raw
-	clamped.Timestamp = time.UnixMilli(ms)
-	t.current.raw = &clamped
-	if t.cfg.Skew.Refuse {
-		return &host.Failure{Phase: host.PhaseDecode, Node: s.node.Name, Err: problem.New(problem.TimestampRefused,
-			raw.Position.String(), "timestamp %d ms is outside 0 to %d", raw.Timestamp.UnixMilli(), limit)}
-	}
-	t.Stats.Clamped++
-	return nil
-}
-
-func (t *Task) setMark() {
-	t.mark, t.outMark = t.now, len(t.outputs)
-	if t.state != nil {
-		t.state.Mark()
-	}
-}
-
-func (t *Task) rollback() {
-	t.now = t.mark
-	t.outputs = t.outputs[:t.outMark]
-	t.current.reset()
-	t.failed = nil
-	if t.state != nil {
-		t.state.Rollback()
-	}
-	if t.timers != nil {
-		t.timers.forget()
-	}
 }
 
 // noTime is later than any timer.

@@ -10,12 +10,7 @@ import (
 	"github.com/oncemill/oncemill"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/step"
-	"github.com/oncemill/oncemill/processor"
-	"github.com/oncemill/oncemill/record"
-	"github.com/oncemill/oncemill/serde"
-	"github.com/oncemill/oncemill/statestore"
 	"github.com/oncemill/oncemill/streamtest"
-	"github.com/oncemill/oncemill/topology"
 )
 
 const balancesLog = "ledger-balances-changelog"
@@ -267,54 +262,4 @@ func TestKillDuringARestore(t *testing.T) {
 			})
 		}
 	}
-}
-
-// hoard keeps every value that it is sent.
-type hoard struct {
-	topo  *topology.Topology
-	store *statestore.KeyValueStore[string, []byte]
-}
-
-func newHoard() *hoard {
-	h := &hoard{topo: topology.New("hoard"), store: statestore.KeyValue("values", serde.String(), serde.Bytes())}
-	in := topology.Source(h.topo, "in", "in", serde.String(), serde.Bytes())
-	topology.Process(h.topo, "keep", in, func(ctx *processor.Context[string, []byte], r record.Record[string, []byte]) error {
-		return h.store.Put(ctx, r.Key, r.Value)
-	}, topology.Uses(h.store))
-	return h
-}
-
-// TestKillDuringARestoreThatWritesChunks: a state above the memory budget is written while it is restored, with its position;
-// the next start goes on from there, and a half restored task is never served.
-func TestKillDuringARestoreThatWritesChunks(t *testing.T) {
-	h := newHoard()
-	o := streamtest.ClusterOptions{Topology: h.topo, Configure: configure(func(cfg *oncemill.Config) { cfg.MemoryBudget = 16 << 20 })}
-	streamtest.Simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
-		const n, size = 400, 64 << 10
-		a := c.Start("a")
-		value := make([]byte, size)
-		for i := range n {
-			value[i%size]++
-			c.Produce("in", streamtest.Bytes(fmt.Appendf(nil, "k%03d", i), value))
-		}
-		c.Settle()
-		a.Kill(100)
-		a.LoseDisk()
-		frozen := a.FreezeAt(string(step.Ingest), 1)
-		a.Start()
-		frozen.Await()
-		frozen.Thaw()
-		crash := a.CrashAt(string(step.Ingest), 1, 100)
-		crash.Await() // the second chunk: the first one is on the disk
-		a.Start()
-		c.AwaitTasks(1)
-		task := a.Tasks()[0]
-		if records := int64(len(c.Committed("hoard-values-changelog")) + len(c.Committed("hoard-in-task-changelog"))); task.Restored == 0 || task.Restored >= records {
-			t.Fatalf("%d of %d records were restored after the crash", task.Restored, records)
-		}
-		if got := streamtest.FreshEntries(c, h.store); len(got) != n {
-			t.Fatalf("%d entries", len(got))
-		}
-		c.CheckState()
-	})
 }

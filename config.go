@@ -66,8 +66,8 @@ type Config struct {
 	// ShutdownTimeout bounds the last commit and checkpoint. Default 30 s.
 	ShutdownTimeout time.Duration
 
-	// MemoryBudget is the memory of all stores together: uncommitted and committed deltas and the block cache. Default
-	// 256 MiB.
+	// MemoryBudget is the memory of all stores together: uncommitted and committed deltas, the block cache and
+	// the filters over markers. Default 256 MiB.
 	MemoryBudget int64
 	// CheckpointRecords and CheckpointInterval bound what a crash has to replay. Default 1,000,000 records, 60 s.
 	CheckpointRecords  int
@@ -261,4 +261,10 @@ func (c *Config) validateSizes(bad complain) {
 }
 
 // cacheShare is the part of the memory budget that the engine's block cache gets.
-func (c *Config) cacheShare() int64 { return c.MemoryBudget / 4 }
+func (c *Config) cacheShare() int64 { return c.MemoryBudget / 16 * 3 }
+
+// filterShare is the part that the filters over markers get.
+func (c *Config) filterShare() int64 { return c.MemoryBudget / 16 }
+
+// deltaShare is the part for uncommitted and committed state.
+func (c *Config) deltaShare() int64 { return c.MemoryBudget - c.cacheShare() - c.filterShare() }

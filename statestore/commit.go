@@ -157,7 +157,11 @@ func (t *Task) ApplyRestored(d *Declaration, key, value []byte, tombstone bool) 
 	if g.begun.IsZero() {
 		g.begun = t.db.cfg.Now()
 	}
-	if err := t.activeTable(v).Set(t.db.pool.Hash(key), key, value, tombstone); err != nil {
+	h, err := v.addToFilter(key)
+	if err != nil {
+		return err
+	}
+	if err := t.activeTable(v).Set(h, key, value, tombstone); err != nil {
 		return v.refuse(key, err)
 	}
 	t.rewrite(v.active)

@@ -37,8 +37,11 @@ type Config struct {
 	// Engine is required. The DB closes it.
 	Engine Engine
 	// MemoryBudget bounds the bytes of overlays, active, frozen and clean generations of all tasks. Default 256 MiB. The
-	// engine's block cache is apart from it.
+	// engine's block cache is apart from it, and so are the filters.
 	MemoryBudget int64
+	// FilterBytes bounds the filters over the markers of all tasks, which answer most lookups of new ids: 10 bits an id.
+	// What does not fit is looked up in the tables and the engine. Default: a sixteenth of MemoryBudget.
+	FilterBytes int64
 	// CheckpointRecords bounds the changelog records to replay after a crash. Default 1,000,000.
 	CheckpointRecords int
 	// CheckpointInterval bounds the time that committed data waits for a checkpoint. Default 60 s.
@@ -77,10 +80,12 @@ type MemoryUsed struct {
 	Reserved int64
 	// Pooled is free memory kept for reuse; it is dropped first.
 	Pooled int64
-	Budget int64
+	// Filters is the memory of the filters, which has a bound of its own.
+	Filters int64
+	Budget  int64
 }
 
-// Total is all of it but the budget.
+// Total is what counts against the budget.
 func (m MemoryUsed) Total() int64 {
 	return m.Overlays + m.Active + m.Frozen + m.Clean + m.Reserved + m.Pooled
 }
@@ -88,6 +93,9 @@ func (m MemoryUsed) Total() int64 {
 func (c *Config) setDefaults() {
 	if c.MemoryBudget == 0 {
 		c.MemoryBudget = DefaultMemoryBudget
+	}
+	if c.FilterBytes == 0 {
+		c.FilterBytes = c.MemoryBudget / filterShare
 	}
 	if c.CheckpointRecords == 0 {
 		c.CheckpointRecords = DefaultCheckpointRecords
@@ -113,6 +121,9 @@ func (c *Config) validate() error {
 	}
 	if c.MemoryBudget < MinMemoryBudget {
 		bad("MemoryBudget", "is %d, below the least of %d", c.MemoryBudget, MinMemoryBudget)
+	}
+	if c.FilterBytes < 0 {
+		bad("FilterBytes", "is %d, below zero", c.FilterBytes)
 	}
 	if c.CheckpointRecords < 0 {
 		bad("CheckpointRecords", "is %d, below zero", c.CheckpointRecords)

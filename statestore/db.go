@@ -32,7 +32,7 @@ import (
 type DB struct {
 	cfg      Config
 	pool     *delta.Pool
-	accounts struct{ overlays, active, frozen, clean, reserved delta.Account }
+	accounts struct{ overlays, active, frozen, clean, reserved, filters delta.Account }
 	budget   sync.Mutex // of Reserve: two tasks must not be promised the same bytes
 	// pressure says that a Reserve failed: clean caches go, and every task with something to write needs a checkpoint.
 	pressure atomic.Bool
@@ -322,7 +322,7 @@ func (db *DB) MemoryUsed() MemoryUsed {
 	a := &db.accounts
 	return MemoryUsed{
 		Overlays: a.overlays.Bytes(), Active: a.active.Bytes(), Frozen: a.frozen.Bytes(), Clean: a.clean.Bytes(),
-		Reserved: a.reserved.Bytes(), Pooled: db.pool.Pooled(), Budget: db.cfg.MemoryBudget,
+		Reserved: a.reserved.Bytes(), Pooled: db.pool.Pooled(), Filters: a.filters.Bytes(), Budget: db.cfg.MemoryBudget,
 	}
 }
 
@@ -332,6 +332,8 @@ func (db *DB) Metrics() EngineMetrics { return db.cfg.Engine.Metrics() }
 const (
 	// poolShare is the part of the budget that may lie free for reuse.
 	poolShare = 16
+	// filterShare is the default part of the budget, beside it, that filters may take.
+	filterShare = 16
 	// activeShare is the part of the budget at which the active generations are checkpointed. While one is written, its
 	// successors grow to the same size; clean caches, overlays and rewrites take the rest.
 	activeShare = 4

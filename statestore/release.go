@@ -48,6 +48,7 @@ func (t *Task) empty() {
 	t.engine, t.hasEngine = Position{}, false
 	for _, v := range t.views {
 		v.horizon, v.pending, v.marked = 0, 0, 0
+		v.forgetBuckets()
 	}
 	t.rebind()
 }

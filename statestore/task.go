@@ -278,13 +278,18 @@ func (t *Task) NeedsCheckpoint(now time.Time) bool {
 
 // Tick is called by the owner between transactions. If the frozen generation has arrived in the engine it renews the reader
 // and only then lets the generation go (I4); it stays as a clean cache until the next freeze. It also renews an idle task's
-// reader, which else would keep obsolete tables on the disk.
+// reader, which else would keep obsolete tables on the disk, and completes the filters of markers step by step.
 func (t *Task) Tick() error {
 	if t.err != nil {
 		return t.err
 	}
 	if t.db.pressure.Load() {
 		t.freeClean()
+	}
+	for _, v := range t.views {
+		if err := v.scanBuckets(scanLimit); err != nil {
+			return err
+		}
 	}
 	now := t.db.cfg.Now()
 	f := t.st.frozen

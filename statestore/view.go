@@ -24,8 +24,10 @@ type View struct {
 
 	// horizon is the first live bucket, committed; pending and marked that of the open transaction and of its mark, or 0.
 	horizon, pending, marked uint64
-	// buckets remembers which live buckets have a key in the engine.
-	buckets []bucketState
+	// buckets are those of a KindMarkers store that were touched; top is above all that ever had a key in memory.
+	buckets  []bucketState
+	top      uint64
+	topKnown bool
 
 	engineKey []byte // the store's prefix, with room for a key
 	count     struct {
@@ -36,12 +38,6 @@ type View struct {
 	spare *Iterator // a closed one, for the next
 	// Scratch of the typed handles, which are shared by tasks.
 	keyScratch, valueScratch []byte
-}
-
-// bucketState says whether the engine has any key of a bucket.
-type bucketState struct {
-	bucket uint64
-	has    bool
 }
 
 func newView(t *Task, d *Declaration) *View {
@@ -56,6 +52,7 @@ func newView(t *Task, d *Declaration) *View {
 
 func (v *View) release() {
 	v.overlay.Free()
+	v.forgetBuckets()
 	v.active, v.prev = nil, nil
 }
 
@@ -78,30 +75,13 @@ func (v *View) expired(key []byte) bool {
 	return live > 0 && bucketOf(key) < live
 }
 
-// setHorizon raises the committed horizon. What is known of expired buckets is not needed any more.
+// setHorizon raises the committed horizon.
 func (v *View) setHorizon(bucket uint64) {
 	if v.decl.Kind != KindMarkers || bucket <= v.horizon {
 		return
 	}
 	v.horizon = bucket
-	kept := v.buckets[:0]
-	for _, b := range v.buckets {
-		if b.bucket >= bucket {
-			kept = append(kept, b)
-		}
-	}
-	v.buckets = kept
-}
-
-// forgetEngine is called before the reader is renewed. A bucket that has a key keeps having one until it expires.
-func (v *View) forgetEngine() {
-	kept := v.buckets[:0]
-	for _, b := range v.buckets {
-		if b.has {
-			kept = append(kept, b)
-		}
-	}
-	v.buckets = kept
+	v.dropExpiredBuckets()
 }
 
 func (v *View) checkKey(key []byte) error {
@@ -126,7 +106,14 @@ func (v *View) Get(key []byte) (value []byte, found bool, err error) {
 	if v.expired(key) {
 		return nil, false, nil
 	}
-	h := v.task.db.pool.Hash(key)
+	h64 := v.task.db.pool.Hash64(key)
+	var bucket *bucketState
+	if v.decl.Kind == KindMarkers {
+		if bucket, err = v.bucket(bucketOf(key)); err != nil || bucket.denies(h64) {
+			return nil, false, err
+		}
+	}
+	h := delta.TableHash(h64)
 	if value, state := v.overlay.Get(h, key); state != delta.Absent {
 		return value, state == delta.Present, nil
 	}
@@ -136,42 +123,13 @@ func (v *View) Get(key []byte) (value []byte, found bool, err error) {
 	if value, state := v.prev.Get(h, key); state != delta.Absent {
 		return value, state == delta.Present, nil
 	}
-	return v.getEngine(key)
-}
-
-func (v *View) getEngine(key []byte) ([]byte, bool, error) {
-	if v.decl.Kind == KindMarkers {
-		if has, err := v.bucketHasKeys(bucketOf(key)); !has {
+	if bucket != nil {
+		if err := v.askEngine(bucket); err != nil || bucket.engine == none {
 			return nil, false, err
 		}
 	}
 	v.engineKey = append(v.engineKey[:storePrefixLen], key...)
 	return v.task.reader.Get(v.engineKey)
-}
-
-// bucketHasKeys saves the lookups in a bucket that the engine has nothing of, such as the newest.
-func (v *View) bucketHasKeys(bucket uint64) (bool, error) {
-	for _, b := range v.buckets {
-		if b.bucket == bucket {
-			return b.has, nil
-		}
-	}
-	lower := bucketKey(v.task.st.prefix, v.id, bucket)
-	upper := prefixEnd(lower)
-	c, err := v.task.reader.Cursor(lower, upper)
-	if err != nil {
-		return false, err
-	}
-	has := c.SeekGE(lower)
-	err = c.Err()
-	if cerr := c.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return false, err
-	}
-	v.buckets = append(v.buckets, bucketState{bucket, has})
-	return has, nil
 }
 
 // Put writes a key in the current transaction. Key and value are copied. A marker in an expired bucket is not seen.
@@ -197,7 +155,11 @@ func (v *View) set(key, value []byte, tombstone bool) error {
 			return err
 		}
 	}
-	if err := v.overlay.Set(t.db.pool.Hash(key), key, value, tombstone); err != nil {
+	h, err := v.addToFilter(key)
+	if err != nil {
+		return err
+	}
+	if err := v.overlay.Set(h, key, value, tombstone); err != nil {
 		return v.refuse(key[:min(len(key), 32)], err)
 	}
 	if v.overlay.Bytes() > t.db.cfg.MemoryBudget {

@@ -37,6 +37,19 @@ func (a *Account) Bytes() int64 { return a.bytes.Load() }
 // Add charges n bytes; a negative n gives them back.
 func (a *Account) Add(n int64) { a.bytes.Add(n) }
 
+// tryAdd charges n bytes unless that exceeded the limit.
+func (a *Account) tryAdd(n, limit int64) bool {
+	for {
+		old := a.bytes.Load()
+		if old+n > limit {
+			return false
+		}
+		if a.bytes.CompareAndSwap(old, old+n) {
+			return true
+		}
+	}
+}
+
 // Pool is the source of chunks of a process, and the seed of its hashes: keys of users cannot collide on purpose.
 // It is safe for use by several goroutines.
 type Pool struct {
@@ -53,7 +66,13 @@ type Pool struct {
 func NewPool(limit int64) *Pool { return &Pool{seed: maphash.MakeSeed(), limit: limit} }
 
 // Hash is the hash that the tables of the pool are indexed by.
-func (p *Pool) Hash(key []byte) uint32 { return uint32(maphash.Bytes(p.seed, key) >> 32) }
+func (p *Pool) Hash(key []byte) uint32 { return TableHash(p.Hash64(key)) }
+
+// Hash64 is the hash that filters are asked with.
+func (p *Pool) Hash64(key []byte) uint64 { return maphash.Bytes(p.seed, key) }
+
+// TableHash is the Hash of a key of which Hash64 is known.
+func TableHash(h uint64) uint32 { return uint32(h >> 32) }
 
 // Pooled is the number of free bytes kept.
 func (p *Pool) Pooled() int64 { return p.pooled.Load() }

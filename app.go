@@ -113,13 +113,36 @@ func (a *App) claim() error {
 	return nil
 }
 
-func (a *App) runWith(ctx context.Context, dir *directory) (err error) {
+func (a *App) runWith(ctx context.Context, dir *directory) error {
 	client, err := kgo.NewClient(append(a.cfg.clientOptions("admin"), kgo.DialTimeout(tryTimeout), kgo.RequestTimeoutOverhead(tryTimeout))...)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	admin := kadm.NewClient(client)
+	if err := a.prepare(ctx, client, admin, dir); err != nil {
+		closeErr := a.closeState(ctx)
+		if endedBy(ctx, err) {
+			return closeErr
+		}
+		return errors.Join(err, closeErr)
+	}
+	a.cfg.Logger.Info("starting", "app", a.plan.App, "instance", a.instance, "workers", a.cfg.Workers, "transaction.version", a.transactionVersion)
+	a.notify(func(l *metrics.Listener) {
+		if l.AppStarted != nil {
+			l.AppStarted(metrics.AppStart{App: a.plan.App, Fingerprint: a.fingerprint.HashText(), Guarantee: "exactly-once"})
+		}
+	})
+	return errors.Join(a.runThroughDamage(ctx, admin), a.closeState(ctx))
+}
+
+// endedBy reports that a start was given up because ctx ended: a clean stop, since nothing has begun.
+func endedBy(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && errors.Is(err, ctx.Err())
+}
+
+// prepare checks everything that a start depends on, and then makes what is missing.
+func (a *App) prepare(ctx context.Context, client *kgo.Client, admin *kadm.Client, dir *directory) error {
 	dropped, err := a.inspect(ctx, client, admin, dir)
 	if err != nil {
 		return err
@@ -133,23 +156,15 @@ func (a *App) runWith(ctx context.Context, dir *directory) (err error) {
 		}
 	}
 	if err := a.openState(ctx, dir); err != nil {
-		return errors.Join(err, a.closeState(ctx))
+		return err
 	}
 	if err := a.forget(ctx, admin, dropped); err != nil {
-		return errors.Join(err, a.closeState(ctx))
+		return err
 	}
 	if dir != nil {
-		if err := dir.saveFingerprint(a.fingerprint); err != nil {
-			return errors.Join(err, a.closeState(ctx))
-		}
+		return dir.saveFingerprint(a.fingerprint)
 	}
-	a.cfg.Logger.Info("starting", "app", a.plan.App, "instance", a.instance, "workers", a.cfg.Workers, "transaction.version", a.transactionVersion)
-	a.notify(func(l *metrics.Listener) {
-		if l.AppStarted != nil {
-			l.AppStarted(metrics.AppStart{App: a.plan.App, Fingerprint: a.fingerprint.HashText(), Guarantee: "exactly-once"})
-		}
-	})
-	return errors.Join(a.runThroughDamage(ctx, admin), a.closeState(ctx))
+	return nil
 }
 
 // inspect looks at everything that the start depends on, and changes nothing. It returns the stores whose removal was accepted.
@@ -191,7 +206,7 @@ func (a *App) openState(ctx context.Context, dir *directory) error {
 	if err != nil {
 		return err
 	}
-	a.db, err = statestore.Open(statestore.Config{Engine: engine, MemoryBudget: a.cfg.MemoryBudget - a.cfg.cacheShare(),
+	a.db, err = statestore.Open(statestore.Config{Engine: engine, MemoryBudget: a.cfg.deltaShare(), FilterBytes: a.cfg.filterShare(),
 		CheckpointRecords: a.cfg.CheckpointRecords, CheckpointInterval: a.cfg.CheckpointInterval, OnCheckpoint: a.checkpointDone, Hooks: a.storeHooks()})
 	if err != nil {
 		return err

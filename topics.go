@@ -53,6 +53,9 @@ func inspectTopics(ctx context.Context, admin *kadm.Client, cfg *Config, plan *g
 	if err := t.load(ctx, names...); err != nil {
 		return nil, err
 	}
+	if err := t.awaitOwned(ctx); err != nil {
+		return nil, err
+	}
 	errs := append(t.checkOwned(), t.checkCounts()...)
 	t.tasks = plan.Partitions(t.owned())
 	errs = append(errs, t.checkInternal(plan.Internal)...)
@@ -87,6 +90,33 @@ func (t *topics) load(ctx context.Context, names ...string) error {
 		case <-ctx.Done():
 			return t.cfg.unreachable(fmt.Sprintf("Metadata of topic %q", name), fmt.Errorf("%w: %w", ctx.Err(), err))
 		case <-time.After(retryPause):
+		}
+	}
+}
+
+// appearTimeout bounds the wait for topics of the user that are missing: one that was just made is not known to every broker at
+// once. It is a part of contactTimeout, within which a start is refused.
+const appearTimeout = 2 * time.Second
+
+// awaitOwned looks again for topics of the user that are missing.
+func (t *topics) awaitOwned(ctx context.Context) error {
+	for until := time.Now().Add(appearTimeout); ; {
+		var missing []string
+		for _, name := range append(t.plan.Sources(), t.plan.Sinks()...) {
+			if t.info(name).missing {
+				missing = append(missing, name)
+			}
+		}
+		if len(missing) == 0 || time.Now().After(until) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return t.cfg.unreachable("Metadata of "+topicsText(missing), ctx.Err())
+		case <-time.After(retryPause):
+		}
+		if err := t.load(ctx, missing...); err != nil {
+			return err
 		}
 	}
 }

@@ -99,6 +99,9 @@ func (w *worker) run(ctx context.Context) (err error) {
 		}
 	}()
 	if w.session, err = newSession(ctx, w); err != nil {
+		if endedBy(ctx, err) {
+			return nil // nothing has begun
+		}
 		return err
 	}
 	defer func() { w.session.client.Close() }()

@@ -26,7 +26,10 @@ type bucketState struct {
 	// filter is nil if it was dropped.
 	filter   *delta.Filter
 	complete bool
-	next     []byte // the engine key from which the scan goes on, while the filter is not complete
+	// denied is the last hash that was denied, if nothing was added since: an id that is looked up is written next.
+	denied    uint64
+	hasDenied bool
+	next      []byte // the engine key from which the scan goes on, while the filter is not complete
 }
 
 type knowledge uint8
@@ -38,12 +41,21 @@ const (
 )
 
 // denies reports that the key is certainly nowhere; h is its Hash64.
-func (b *bucketState) denies(h uint64) bool { return b.complete && !b.filter.MayContain(h) }
+func (b *bucketState) denies(h uint64) bool {
+	if !b.complete || b.filter.MayContain(h) {
+		return false
+	}
+	b.denied, b.hasDenied = h, true
+	return true
+}
 
 func (b *bucketState) add(h uint64) {
-	if b.filter != nil && !b.filter.Add(h) {
-		b.drop()
+	isNew := b.hasDenied && b.denied == h
+	b.hasDenied = false
+	if b.filter == nil || isNew && b.filter.AddNew(h) || !isNew && b.filter.Add(h) {
+		return
 	}
+	b.drop()
 }
 
 func (b *bucketState) drop() {

@@ -42,10 +42,10 @@ func FilterBytes(n uint64) uint64 { return n * filterBitsPerID / 8 }
 
 // Add adds a hash, a Pool.Hash64. False says that the filter is full and may not grow: it does not hold the hash, so it
 // is worth nothing any more.
-func (f *Filter) Add(h uint64) bool {
-	if f.MayContain(h) {
-		return true
-	}
+func (f *Filter) Add(h uint64) bool { return f.MayContain(h) || f.AddNew(h) }
+
+// AddNew is Add of a hash that MayContain has just denied.
+func (f *Filter) AddNew(h uint64) bool {
 	if (len(f.layers) == 0 || f.last == f.layers[len(f.layers)-1].capacity) && !f.grow() {
 		return false
 	}

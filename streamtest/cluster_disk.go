@@ -1,6 +1,7 @@
 package streamtest
 
 import (
+	"io"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -18,6 +19,8 @@ type crashDisk struct {
 	mem *vfs.MemFS
 	// writes, when set, is the error of every operation that writes.
 	writes atomic.Pointer[error]
+	// sync, when set, is called before a file or directory is synced.
+	sync atomic.Pointer[func()]
 }
 
 // engineDir is where the engine lies on a crashDisk.
@@ -29,6 +32,9 @@ func newCrashDisk() *crashDisk { return &crashDisk{mem: vfs.NewCrashableMem()} }
 func (d *crashDisk) MaybeError(op errorfs.Op) error {
 	if err := d.writes.Load(); err != nil && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 		return *err
+	}
+	if sync := d.sync.Load(); sync != nil && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData) {
+		(*sync)()
 	}
 	return nil
 }
@@ -47,6 +53,39 @@ func (d *crashDisk) open(cacheBytes int64, fatal func(string)) (statestore.Engin
 // crashed is the disk after a crash that lost the given percentage of what was not synced.
 func (d *crashDisk) crashed(lost int, rng *rand.Rand) *crashDisk {
 	return &crashDisk{mem: d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100 - lost, RNG: rng})}
+}
+
+// lostIn counts the bytes of d that a disk after its crash has no more, or has otherwise.
+func (d *crashDisk) lostIn(after *crashDisk, dir string) (lost int) {
+	names, err := d.mem.List(dir)
+	if err != nil {
+		return 0 // there is no such directory: nothing was ever written
+	}
+	for _, name := range names {
+		path := d.mem.PathJoin(dir, name)
+		if info, err := d.mem.Stat(path); err == nil && info.IsDir() {
+			lost += d.lostIn(after, path)
+			continue
+		}
+		before, now := d.content(path), after.content(path)
+		for i := range before {
+			if i >= len(now) || now[i] != before[i] {
+				lost++
+			}
+		}
+	}
+	return lost
+}
+
+// content is that of a file, empty for one that does not exist.
+func (d *crashDisk) content(path string) []byte {
+	f, err := d.mem.Open(path)
+	if err != nil {
+		return nil
+	}
+	b, _ := io.ReadAll(f)
+	_ = f.Close()
+	return b
 }
 
 // damage flips a byte in the middle of every table, and returns the number of tables.

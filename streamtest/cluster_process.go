@@ -23,6 +23,7 @@ type Process struct {
 	mu struct {
 		sync.Mutex
 		disk  *crashDisk
+		lost  int          // bytes, in the last crash
 		run   *incarnation // the latest
 		hooks []*StepHook
 		steps map[step.Step]int
@@ -165,11 +166,20 @@ func (p *Process) die(run *incarnation, lost int) bool {
 	run.dead = true
 	p.c.net.Isolate(run.host) // for ever: the next incarnation has another address
 	if run == p.mu.run && !run.ended() {
-		p.mu.disk = p.mu.disk.crashed(lost, p.c.random())
+		before := p.mu.disk
+		p.mu.disk = before.crashed(lost, p.c.random())
+		p.mu.lost = before.lostIn(p.mu.disk, engineDir)
 	}
 	close(run.killed)
 	run.cancel()
 	return true
+}
+
+// LostBytes is how much of what was written the last crash took from the disk.
+func (p *Process) LostBytes() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.lost
 }
 
 // Restart kills the process if it runs, and starts it with what the crash left of its disk.

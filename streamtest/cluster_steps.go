@@ -46,6 +46,28 @@ func (p *Process) CrashAt(name string, n, lost int) *StepHook {
 	})
 }
 
+// CrashAtSync kills the process immediately before its disk syncs a file or directory for the n-th time from now on, in this
+// incarnation: there is always something that is written and not synced. lost is the percentage of it that is lost.
+func (p *Process) CrashAtSync(n, lost int) *StepHook {
+	h := &StepHook{p: p, step: "a sync of its disk"}
+	var seen atomic.Int64
+	var once sync.Once
+	act := func() { // what the dead process still writes goes to a disk that nobody has
+		if seen.Add(1) < int64(max(n, 1)) {
+			return
+		}
+		once.Do(func() {
+			p.c.trace.fault("%s crashes before sync %d of its disk, %d %% of the unsynced data lost", p.name, n, lost)
+			p.die(p.current(), lost)
+			h.reached.Store(true)
+		})
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.disk.sync.Store(&act)
+	return h
+}
+
 // FreezeAt stops the goroutine that is about to take the step for the n-th time from now on, until Thaw.
 func (p *Process) FreezeAt(name string, n int) *StepHook {
 	p.c.t.Helper()

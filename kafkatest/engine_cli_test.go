@@ -3,80 +3,161 @@
 package kafkatest
 
 import (
-	"os"
-	"os/exec"
+	"encoding/json"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/oncemill/oncemill/cli"
+	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/kafkatest/kafkaproc"
-	"github.com/oncemill/oncemill/kafkatest/workerproc"
 )
 
-// TestCommandLineThroughTLSAndPasswords runs "oncemill dedup" between two topics, with the connection from flags and the
-// password from a file and from the environment.
-func TestCommandLineThroughTLSAndPasswords(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "oncemill")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/oncemill/oncemill/cmd/oncemill").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	user, password := shared.Credentials()
-	secret := filepath.Join(t.TempDir(), "password")
-	if err := os.WriteFile(secret, []byte(password+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct {
-		name        string
-		protocol    kafkaproc.Protocol
-		flags       []string
-		environment string
-	}{
-		{"SCRAM and TLS with the password in a file", kafkaproc.SASLTLS,
-			[]string{"--tls-ca", filepath.Join(shared.Dir(), "ca.pem"), "--sasl-mechanism", "SCRAM-SHA-512", "--sasl-password-file", secret}, "UNUSED="},
-		{"PLAIN with the password in the environment", kafkaproc.SASLPlaintext,
-			[]string{"--sasl-mechanism", "PLAIN"}, "ONCEMILL_SASL_PASSWORD=" + password},
-	} {
-		t.Run(test.name, func(t *testing.T) {
+// TestDedupThroughTLSAndPasswords runs "oncemill dedup" between two topics, with the connection from flags and the password
+// from a file and from the environment.
+func TestDedupThroughTLSAndPasswords(t *testing.T) {
+	_, password := shared.Credentials()
+	for _, e := range entrances(t, password) {
+		t.Run(e.name, func(t *testing.T) {
 			j := newTally(t, shared)
-			args := append([]string{"dedup", "--brokers", strings.Join(shared.SecureAddrs(test.protocol), ","), "--from", j.in, "--to", j.out,
-				"--id", "header:" + tallyID, "--state", t.TempDir(), "--sasl-user", user}, test.flags...)
-			log := &workerproc.Log{}
-			cmd := exec.Command(binary, args...)
-			cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), test.environment), log, log
-			child, err := kafkaproc.StartChild(cmd)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				_ = child.Signal(syscall.SIGKILL) // it has ended by now if all went well
-				<-child.Exited()
-				if t.Failed() {
-					t.Log(log.Tail())
-				}
-			})
+			stage := e.begin(t, "dedup", "--from", j.in, "--to", j.out, "--id", "header:"+tallyID, "--state", t.TempDir())
 			j.send("a", time.Now(), "one", "two", "three")
 			j.send("a", time.Now(), "one", "two", "three")
 			j.send("b", time.Now(), "one")
 			j.await(4)
-			if err := child.Signal(syscall.SIGTERM); err != nil {
-				t.Fatal(err)
-			}
-			select {
-			case <-child.Exited():
-			case <-j.ctx.Done():
-				t.Fatal("it does not end")
-			}
-			if err := child.Err(); err != nil {
-				t.Errorf("it ended with %v", err)
-			}
+			stage.stop(j.ctx)
 			if got := consume(t, shared, j.out, kafkaproc.ReadCommitted); len(got) != 4 {
 				t.Errorf("got %q, want four records", got)
 			}
-			if strings.Contains(log.Tail(), password) {
-				t.Error("the password is in the log")
+			stage.keepsSecret(password)
+		})
+	}
+}
+
+// demoLines are the order lines of the demo's own file.
+const demoLines = 50_062
+
+// TestDemoThroughTLSAndPasswords: the worker, which is a child of the demo, gets the connection and its password as well.
+func TestDemoThroughTLSAndPasswords(t *testing.T) {
+	_, password := shared.Credentials()
+	for _, e := range entrances(t, password) {
+		t.Run(e.name, func(t *testing.T) {
+			ctx := testContext(t)
+			demo := e.begin(t, "demo", "--seed", "11", "--kills", "2", "-o", "json", "-v")
+			demo.ends(ctx, cli.ExitOK)
+			demo.keepsSecret(password)
+			var report struct {
+				Data struct {
+					OK      bool
+					Broker  string
+					Kills   []json.RawMessage
+					Verdict struct {
+						Checks []struct{ Name string }
+					}
+					Sent struct{ Lines int }
+				}
+			}
+			if err := json.Unmarshal(demo.out.Bytes(), &report); err != nil {
+				t.Fatalf("%v\n%s", err, &demo.out)
+			}
+			if d := report.Data; !d.OK || d.Broker != "kafka" || len(d.Kills) != 2 || len(d.Verdict.Checks) == 0 || d.Sent.Lines != demoLines {
+				t.Errorf("it reports %+v", d)
+			}
+			topics, err := kadm.NewClient(newClient(t, shared)).ListTopics(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, topic := range topics.Names() {
+				if strings.HasPrefix(topic, "oncemill-demo-") {
+					t.Errorf("it left the topic %s", topic)
+				}
 			}
 		})
+	}
+}
+
+// TestRunAndVerifyThroughTLSAndPasswords runs the built-in job, checks it, plants a record and checks it again.
+func TestRunAndVerifyThroughTLSAndPasswords(t *testing.T) {
+	_, password := shared.Credentials()
+	for _, e := range entrances(t, password) {
+		t.Run(e.name, func(t *testing.T) {
+			r := newRetailRun(t, shared, retailLines)
+			state := filepath.Join(t.TempDir(), "state")
+			job := e.begin(t, "run", "retail", "--app", r.app, "--state", state, "--commit-interval", "20ms")
+			r.send(0)
+			r.awaitEnd()
+			job.stop(r.ctx)
+			job.keepsSecret(password)
+			r.judge()
+
+			clean := e.begin(t, "verify", "retail", "--app", r.app, "--state", state, "--execute", "-o", "json")
+			clean.ends(r.ctx, cli.ExitOK)
+			clean.keepsSecret(password)
+			for name, checked := range checkedBy(t, clean) {
+				if checked == 0 && !strings.HasPrefix(name, "timers") { // the job has none
+					t.Errorf("%s: nothing was checked", name)
+				}
+			}
+			if err := r.client.ProduceSync(r.ctx, &kgo.Record{Topic: r.topics.Gifts, Key: []byte("by hand")}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+			found := e.begin(t, "verify", "retail", "--app", r.app, "--state", state)
+			found.ends(r.ctx, cli.ExitFinding)
+			if !strings.Contains(found.said(), string(problem.FindingGhost)+" "+r.topics.Gifts+"/") {
+				t.Errorf("the planted record is not named:\n%s", found.said())
+			}
+		})
+	}
+}
+
+// checkedBy reads from the report of verify how much each check looked at.
+func checkedBy(t *testing.T, verify *command) map[string]int64 {
+	t.Helper()
+	var report struct {
+		Data struct {
+			Checks []struct {
+				Name    string
+				Checked int64
+			}
+		}
+	}
+	if err := json.Unmarshal(verify.out.Bytes(), &report); err != nil || len(report.Data.Checks) != 9 {
+		t.Fatalf("%v, %d checks\n%s", err, len(report.Data.Checks), &verify.out)
+	}
+	checked := map[string]int64{}
+	for _, c := range report.Data.Checks {
+		checked[c.Name] = c.Checked
+	}
+	return checked
+}
+
+// TestWrongPasswordOnTheCommandLine: every verb that connects says soon that it was refused, and not the password.
+func TestWrongPasswordOnTheCommandLine(t *testing.T) {
+	const wrong = "wrong-password-that-must-not-be-told"
+	ctx := testContext(t)
+	for _, e := range entrances(t, wrong)[:2] { // the third has no password
+		for _, args := range [][]string{
+			{"run", "retail", "--state", t.TempDir()},
+			{"dedup", "--from", "a", "--to", "b", "--id", "key", "--state", t.TempDir()},
+			{"verify", "retail"},
+			{"demo"},
+		} {
+			t.Run(e.name+"/"+args[0], func(t *testing.T) {
+				began := time.Now()
+				refused := e.begin(t, args...)
+				refused.ends(ctx, cli.ExitFailed)
+				if took := time.Since(began); took > startLimit {
+					t.Errorf("it took %v", took)
+				}
+				if !strings.Contains(refused.said(), string(problem.BrokersRefused)) {
+					t.Errorf("it says\n%s", refused.said())
+				}
+				refused.keepsSecret(wrong)
+			})
+		}
 	}
 }

@@ -97,7 +97,7 @@ var mutants = []mutant{
 		file:     "member.go",
 		old:      "	b.mu.Unlock()\n	<-e.done\n}",
 		new:      "	b.mu.Unlock()\n}",
-		packages: "./streamtest", run: "TestTaskMoves|TestRevoke|TestSecondInstance",
+		packages: "./streamtest", run: "TestR11|TestSecondInstance",
 	},
 	{
 		name: "dirty delta kept after an abort",

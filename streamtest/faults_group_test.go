@@ -14,65 +14,51 @@ import (
 	"github.com/oncemill/oncemill/streamtest"
 )
 
-// TestZombie: S40. A process stands still inside its commit, past its session; another one takes the task and commits; the
-// first one goes on. Its transaction is never seen, and its state equals the other's in the end.
-func TestZombie(t *testing.T) {
+// A process stands still inside its commit, past its session; another one takes the task and commits; the first one goes on. Its
+// transaction is never seen, and its state equals the other's in the end.
+func TestS40Zombie(t *testing.T) {
 	for _, at := range []step.Step{step.Process, step.Seal, step.Flush, step.Reserve, step.CommitOffsets, step.EndTxn} {
 		t.Run(string(at), func(t *testing.T) {
-			l := newLedger(ledgerOptions{})
-			l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
-				a := c.Start("a")
-				c.Produce("commands", adds("m", "k", 3)...)
-				c.AwaitCommitted("events", 3)
-				c.Settle()
-				frozen := a.FreezeAt(string(at), 1)
-				c.Produce("commands", account("n", "k", "add 1"))
+			play(t, setting{}, func(s *scene) {
+				frozen := s.a.FreezeAt(string(at), 1)
+				s.send(account("n", "k", "add 1"))
 				frozen.Await()
-				a.Isolate()
-				b := c.Start("b")
-				c.AwaitCommitted("events", 4)
+				s.a.Isolate()
+				b := s.c.Start("b")
+				s.goesOn("o0", "o1")
 				if b.Steps(string(step.Start)) != 1 {
 					t.Fatal("b has not taken the task over")
 				}
-				c.Produce("commands", adds("o", "k", 2)...)
-				c.AwaitCommitted("events", 6)
-				n := c.Transactions("commands_0")
-				a.Heal()
+				n := s.c.Transactions("commands_0")
+				s.a.Heal()
 				frozen.Thaw()
-				c.Pass(2 * time.Minute)
-				if got := c.Transactions("commands_0"); got != n {
+				s.c.Pass(2 * time.Minute)
+				if got := s.c.Transactions("commands_0"); got != n {
 					t.Fatalf("transaction %d after the zombie came back, %d before", got, n)
 				}
-				l.verify(t, c, l.judge(c))
-				c.Produce("commands", adds("p", "k", 2)...)
-				c.AwaitCommitted("events", 8)
-				l.verify(t, c, l.judge(c))
+				s.verified()
+				s.goesOn("p0", "p1")
+				s.ranOnce("m0", "o0", "p0")
+				s.wantRunsOf(t, "n", 2)
 			})
 		})
 	}
 }
 
-// TestZombieAfterItsCommit: it stands still between the answer and the local apply. What it applies late is what is committed.
-func TestZombieAfterItsCommit(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
-		a := c.Start("a")
-		frozen := a.FreezeAt(string(step.Confirmed), 1)
-		c.Produce("commands", adds("m", "k", 3)...)
+// It stands still between the answer and the local apply. What it applies late is what is committed.
+func TestS40ZombieAfterItsCommit(t *testing.T) {
+	play(t, setting{}, func(s *scene) {
+		frozen := s.a.FreezeAt(string(step.Confirmed), 1)
+		s.send(account("n", "k", "add 1"))
 		frozen.Await()
-		a.Isolate()
-		c.Start("b")
-		c.Produce("commands", adds("o", "k", 2)...)
-		c.AwaitCommitted("events", 5)
-		a.Heal()
+		s.a.Isolate()
+		s.c.Start("b")
+		s.goesOn("o0", "o1")
+		s.a.Heal()
 		frozen.Thaw()
-		c.Pass(2 * time.Minute)
-		c.Produce("commands", adds("p", "k", 2)...)
-		c.AwaitCommitted("events", 7)
-		l.verify(t, c, l.judge(c))
-		for _, id := range []string{"m0", "o0", "p0"} {
-			l.wantRunsOf(t, id, 1)
-		}
+		s.c.Pass(2 * time.Minute)
+		s.goesOn("p0", "p1")
+		s.ranOnce("m0", "n", "o0", "p0")
 	})
 }
 
@@ -110,85 +96,72 @@ func TestSecondInstanceJoinsAndLeaves(t *testing.T) {
 	})
 }
 
-// TestCleanMoveThenADuplicate: S43.
-func TestCleanMoveThenADuplicate(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
-		a := c.Start("a")
-		c.Produce("commands", adds("m", "k", 3)...)
-		c.AwaitCommitted("events", 3)
-		if err := a.Stop(); err != nil {
-			t.Fatal(err)
-		}
-		c.Start("b")
-		c.Produce("commands", append(adds("m", "k", 3), account("n", "k", "add 1"))...)
-		c.AwaitCommitted("events", 4)
-		l.verify(t, c, l.judge(c))
-		for i := range 3 {
-			l.wantRunsOf(t, fmt.Sprint("m", i), 1)
+func TestS43CleanMoveThenADuplicate(t *testing.T) {
+	play(t, setting{}, func(s *scene) {
+		s.stop(s.a)
+		b := s.c.Start("b")
+		s.send(adds("m", "k", 3)...)
+		s.goesOn("n")
+		s.ranOnce("m0", "m1", "m2", "n")
+		if b.Steps(string(step.Start)) != 1 {
+			t.Fatal("the task did not move")
 		}
 	})
 }
 
-// TestRevokeWhileATransactionIsOpen: R11. A waiting rebalance makes the commit due, and the task goes only after it.
-func TestRevokeWhileATransactionIsOpen(t *testing.T) {
+// atRevocation is a cluster of two partitions whose commits are far apart, and process a which has processed m and n, one in
+// each, and not committed.
+func atRevocation(t *testing.T, before func(a *streamtest.Process), act func(s *scene)) {
 	l := newLedger(ledgerOptions{})
 	o := streamtest.ClusterOptions{Partitions: 2, Configure: configure(func(cfg *oncemill.Config) {
 		cfg.CommitInterval, cfg.TransactionTimeout = 30*time.Second, time.Minute
 	})}
 	l.simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
-		a := c.Start("a")
+		s := &scene{ledger: l, t: t, c: c, a: c.Start("a")}
 		c.AwaitTasks(2)
-		c.Start("b")
-		began := time.Now()
-		revoke := a.CallAt(string(step.Revoke), 1, func() {
+		before(s.a)
+		s.send(account("m", "k0", "add 1"), account("n", "k1", "add 1"))
+		c.Until("a to process", func() bool { return l.runs("m")+l.runs("n") == 2 })
+		act(s)
+		c.AwaitTasks(2)
+		s.send(account("o", "k0", "add 1"), account("p", "k1", "add 1"))
+		s.verified()
+		s.ranOnce("m", "n", "o", "p")
+	})
+}
+
+// A waiting rebalance makes the commit due, and the task goes only after it.
+func TestR11RevokeWhileATransactionIsOpen(t *testing.T) {
+	var revoke *streamtest.StepHook
+	atRevocation(t, func(a *streamtest.Process) {
+		revoke = a.CallAt(string(step.Revoke), 1, func() {
 			if a.Steps(string(step.Applied)) == 0 {
 				t.Error("the task is revoked before the open transaction is committed")
 			}
 		})
-		c.Produce("commands", account("m", "k0", "add 1"), account("n", "k1", "add 1"))
-		c.Until("a to process", func() bool { return l.runs("m")+l.runs("n") == 2 })
+	}, func(s *scene) {
+		began := time.Now()
+		s.c.Start("b")
 		revoke.Await()
 		if took := time.Since(began); took > 20*time.Second {
 			t.Fatalf("the revocation came after %v: it waited for the commit interval", took)
 		}
-		c.AwaitTasks(2)
-		c.Produce("commands", account("o", "k0", "add 1"), account("p", "k1", "add 1"))
-		c.AwaitCommitted("events", 4)
-		l.verify(t, c, l.judge(c))
-		for _, id := range []string{"m", "n", "o", "p"} {
-			l.wantRunsOf(t, id, 1)
-		}
 	})
 }
 
-// TestTaskMovesOnlyWhenItsOwnerHasLetGo: R11. While the owner is held before its commit, its revocation is not answered, so
-// nobody else is given the task, however long it takes.
-func TestTaskMovesOnlyWhenItsOwnerHasLetGo(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	o := streamtest.ClusterOptions{Partitions: 2, Configure: configure(func(cfg *oncemill.Config) {
-		cfg.CommitInterval, cfg.TransactionTimeout = 30*time.Second, time.Minute
-	})}
-	l.simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
-		a := c.Start("a")
-		c.AwaitTasks(2)
-		c.Produce("commands", account("m", "k0", "add 1"), account("n", "k1", "add 1"))
-		c.Until("a to process", func() bool { return l.runs("m")+l.runs("n") == 2 })
-		held := a.FreezeAt(string(step.Seal), 1)
-		b := c.Start("b")
+// While the owner is held before its commit, its revocation is not answered, so nobody else is given the task, however long it
+// takes.
+func TestR11TaskMovesOnlyWhenItsOwnerHasLetGo(t *testing.T) {
+	atRevocation(t, func(*streamtest.Process) {}, func(s *scene) {
+		held := s.a.FreezeAt(string(step.Seal), 1)
+		b := s.c.Start("b")
 		held.Await()
-		c.Pass(10 * time.Second)
+		s.c.Pass(10 * time.Second)
 		if tasks := b.Tasks(); len(tasks) != 0 {
 			t.Errorf("b was given %v while a had not committed", tasks)
 		}
 		held.Thaw()
-		c.AwaitTasks(2)
-		c.AwaitCommitted("events", 2)
-		c.Until("b to have a task", func() bool { return len(b.Tasks()) == 1 })
-		l.verify(t, c, l.judge(c))
-		for _, id := range []string{"m", "n"} {
-			l.wantRunsOf(t, id, 1)
-		}
+		s.c.Until("b to have a task", func() bool { return len(b.Tasks()) == 1 })
 	})
 }
 
@@ -254,44 +227,35 @@ func TestWorkersOfOneProcessExchangeTasks(t *testing.T) {
 // TestFrozenDeltaOfATaskThatMovesAwayComesBackAndIsDropped: the ingest of a checkpoint is held up; meanwhile its task goes, works
 // elsewhere, and comes back to a disk that must be dropped. What lands late must not bring anything back.
 func TestFrozenDeltaOfATaskThatMovesAwayComesBackAndIsDropped(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	o := streamtest.ClusterOptions{Configure: configure(often)}
-	l.simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
-		a := c.Start("a")
-		c.Produce("commands", account("m0", "gone", "add 1"), account("m1", "k", "add 1"))
-		c.AwaitCommitted("events", 2)
-		frozen := a.FreezeAt(string(step.Ingest), 1)
-		c.Produce("commands", account("m2", "gone", "add 1"))
+	play(t, with(often), func(s *scene) {
+		s.send(account("gone0", "gone", "add 1"))
+		s.verified()
+		frozen := s.a.FreezeAt(string(step.Ingest), 1)
+		s.send(account("gone1", "gone", "add 1"))
 		frozen.Await()
-		c.AwaitCommitted("events", 3)
-		c.Settle()
-		a.Isolate()
-		b := c.Start("b")
-		c.Produce("commands", account("m3", "gone", "drop"), account("m4", "k", "add 1"))
-		c.AwaitCommitted("events", 4)
-		c.Settle()
-		cut := c.Broker().PartitionInfo(balancesLog, 0).HighWatermark
-		c.Produce("commands", account("m5", "k", "add 1"))
-		c.AwaitCommitted("events", 5)
-		c.Settle()
+		s.verified()
+		s.a.Isolate()
+		b := s.c.Start("b")
+		s.send(account("gone2", "gone", "drop"))
+		s.goesOn("b0")
+		cut := s.c.Broker().PartitionInfo(balancesLog, 0).HighWatermark
+		s.goesOn("b1")
 		b.Kill(0)
 		b.LoseDisk()
 		// The log no longer has what came between, so that a has to drop what it holds.
-		if err := c.Broker().DeleteRecords(balancesLog, 0, cut); err != nil {
+		if err := s.c.Broker().DeleteRecords(balancesLog, 0, cut); err != nil {
 			t.Fatal(err)
 		}
-		a.Heal()
-		c.Until("a to have the task again", func() bool { return a.Steps(string(step.Drop)) == 1 })
-		c.Pass(10 * time.Second)
+		s.a.Heal()
+		s.c.Until("a to have the task again", func() bool { return s.a.Steps(string(step.Drop)) == 1 })
+		s.c.Pass(10 * time.Second)
 		frozen.Thaw() // the drop waits for the ingest that is under way
-		c.Produce("commands", account("m6", "k", "add 1"))
-		c.AwaitCommitted("events", 6)
-		c.Pass(10 * time.Second)
-		l.verify(t, c, l.judge(c))
-		a.Restart(100)
-		c.Produce("commands", account("m7", "k", "add 1"))
-		c.AwaitCommitted("events", 7)
-		l.verify(t, c, l.judge(c))
+		s.goesOn("after")
+		s.c.Pass(10 * time.Second)
+		s.verified()
+		s.a.Restart(100)
+		s.goesOn("again")
+		s.ranOnce("m0", "gone0", "gone1", "gone2", "b0", "b1", "after", "again")
 	})
 }
 

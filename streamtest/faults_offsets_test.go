@@ -2,8 +2,6 @@ package streamtest_test
 
 import (
 	"context"
-	"errors"
-	"strings"
 	"testing"
 	"time"
 
@@ -15,177 +13,132 @@ import (
 	"github.com/oncemill/oncemill/streamtest"
 )
 
-// afterwards runs three records, stops the process cleanly, lets the group forget it, lets an operator do something, and starts
-// the process again.
-func afterwards(t *testing.T, l *ledger, o streamtest.ClusterOptions, operator func(t *testing.T, c *streamtest.Cluster, admin *kadm.Client), then func(t *testing.T, c *streamtest.Cluster, a *streamtest.Process)) {
-	t.Helper()
-	l.simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
-		a := c.Start("a")
-		c.Produce("commands", adds("m", "k", 3)...)
-		c.AwaitCommitted("events", 3)
-		c.Settle()
-		if err := a.Stop(); err != nil {
-			t.Fatal(err)
-		}
-		c.Pass(2 * oncemill.DefaultSessionTimeout)
-		operator(t, c, kadm.NewClient(c.NewClient()))
-		a.Start()
-		then(t, c, a)
-	})
-}
-
 // moveOffset commits an offset as kafka-consumer-groups --reset-offsets does.
-func moveOffset(t *testing.T, admin *kadm.Client, to int64) {
-	t.Helper()
+func (s *scene) moveOffset(admin *kadm.Client, to int64) {
+	s.t.Helper()
 	offsets := kadm.Offsets{}
 	offsets.Add(kadm.Offset{Topic: "commands", At: to, LeaderEpoch: -1})
 	if err := admin.CommitAllOffsets(context.Background(), "ledger", offsets); err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 }
 
-// wantRefused demands that the process ends with a code, and that the cure names what it must.
-func wantRefused(t *testing.T, a *streamtest.Process, code problem.Code, cure string) {
-	t.Helper()
-	err := a.Wait()
-	if !errors.Is(err, &problem.Error{Code: code}) || !strings.Contains(err.Error(), cure) {
-		t.Fatalf("Run returned %v, want %s with %q", err, code, cure)
+// forgetOffsets deletes the group and with it all committed offsets.
+func (s *scene) forgetOffsets(admin *kadm.Client) {
+	s.t.Helper()
+	if _, err := admin.DeleteGroups(context.Background(), "ledger"); err != nil {
+		s.t.Fatal(err)
 	}
 }
 
-// TestOffsetMovedBack: S46. The records that the state includes are redeliveries.
-func TestOffsetMovedBack(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	afterwards(t, l, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster, admin *kadm.Client) {
-		moveOffset(t, admin, 0)
-	}, func(t *testing.T, c *streamtest.Cluster, a *streamtest.Process) {
-		c.Produce("commands", account("after", "k", "add 1"))
-		c.AwaitCommitted("events", 4)
-		l.verify(t, c, l.judge(c))
-		for _, id := range []string{"m0", "m1", "m2", "after"} {
-			l.wantRunsOf(t, id, 1)
-		}
+// The records that the state includes are redeliveries.
+func TestS46OffsetMovedBack(t *testing.T) {
+	playStopped(t, setting{}, func(s *scene, admin *kadm.Client) {
+		s.moveOffset(admin, 0)
+	}, func(s *scene) {
+		s.goesOn("after")
+		s.ranOnce("m0", "m1", "m2", "after")
 	})
 }
 
-// TestOffsetMovedBackAndDiskLost: the state comes from the changelogs first, and includes the records all the same.
-func TestOffsetMovedBackAndDiskLost(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	afterwards(t, l, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster, admin *kadm.Client) {
-		moveOffset(t, admin, 1)
-		c.Process("a").LoseDisk()
-	}, func(t *testing.T, c *streamtest.Cluster, a *streamtest.Process) {
-		c.Produce("commands", account("after", "k", "add 1"))
-		c.AwaitCommitted("events", 4)
-		l.verify(t, c, l.judge(c))
-		l.wantRunsOf(t, "m1", 1)
+// The state comes from the changelogs first, and includes the records all the same.
+func TestS46OffsetMovedBackAndDiskLost(t *testing.T) {
+	playStopped(t, setting{}, func(s *scene, admin *kadm.Client) {
+		s.moveOffset(admin, 1)
+		s.a.LoseDisk()
+	}, func(s *scene) {
+		s.goesOn("after")
+		s.ranOnce("m0", "m1", "m2", "after")
 	})
 }
 
 func TestOffsetMovedBeyondIsRefused(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	afterwards(t, l, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster, admin *kadm.Client) {
-		c.Produce("commands", adds("skipped", "k", 2)...)
-		moveOffset(t, admin, 5)
-	}, func(t *testing.T, c *streamtest.Cluster, a *streamtest.Process) {
-		wantRefused(t, a, problem.OffsetAhead, "AcceptSkip")
-		if got := len(c.Committed("events")); got != 3 {
+	playStopped(t, setting{}, func(s *scene, admin *kadm.Client) {
+		s.send(adds("skipped", "k", 2)...)
+		s.moveOffset(admin, 5)
+	}, func(s *scene) {
+		s.wantRefused(problem.OffsetAhead, "AcceptSkip")
+		if got := len(s.c.Committed("events")); got != 3 {
 			t.Fatalf("%d outputs", got)
 		}
 	})
 }
 
 func TestOffsetMovedBeyondIsAcceptedOnPurpose(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	skip := func(cfg *oncemill.Config) { cfg.AcceptSkip = true }
-	afterwards(t, l, streamtest.ClusterOptions{Configure: configure(skip)}, func(t *testing.T, c *streamtest.Cluster, admin *kadm.Client) {
-		c.Produce("commands", adds("skipped", "k", 2)...)
-		moveOffset(t, admin, 5)
-	}, func(t *testing.T, c *streamtest.Cluster, a *streamtest.Process) {
-		c.Produce("commands", account("after", "k", "add 1"))
-		out := c.AwaitCommitted("events", 4)
-		c.Settle()
-		c.CheckState()
-		l.wantRunsOf(t, "skipped0", 0)
-		l.wantRunsOf(t, "after", 1)
+	skip := with(func(cfg *oncemill.Config) { cfg.AcceptSkip = true })
+	playStopped(t, skip, func(s *scene, admin *kadm.Client) {
+		s.send(adds("skipped", "k", 2)...)
+		s.moveOffset(admin, 5)
+	}, func(s *scene) {
+		s.send(account("after", "k", "add 1"))
+		out := s.c.AwaitCommitted("events", 4)
+		s.c.Settle()
+		s.c.CheckState()
+		s.wantRunsOf(t, "skipped0", 0)
 		if string(out[3].Value) != "4" {
 			t.Fatalf("the last output is %q", out[3].Value)
 		}
-		a.Restart(100)
-		c.Produce("commands", account("again", "k", "add 1"))
-		c.AwaitCommitted("events", 5)
-		c.Settle()
-		c.CheckState()
-		l.wantRunsOf(t, "after", 1)
+		s.a.Restart(100)
+		s.send(account("again", "k", "add 1"))
+		s.c.AwaitCommitted("events", 5)
+		s.c.Settle()
+		s.c.CheckState()
+		s.ranOnce("after", "again")
 	})
 }
 
-// TestOffsetMissing: S47. State without an offset is refused, with the offset to set; never "earliest".
-func TestOffsetMissing(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	afterwards(t, l, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster, admin *kadm.Client) {
-		if _, err := admin.DeleteGroups(context.Background(), "ledger"); err != nil {
-			t.Fatal(err)
-		}
-	}, func(t *testing.T, c *streamtest.Cluster, a *streamtest.Process) {
-		wantRefused(t, a, problem.OffsetMissing, "--to-offset 3")
-		l.wantRunsOf(t, "m0", 1)
+// State without an offset is refused, with the offset to set; never "earliest".
+func TestS47OffsetMissing(t *testing.T) {
+	playStopped(t, setting{}, (*scene).forgetOffsets, func(s *scene) {
+		s.wantRefused(problem.OffsetMissing, "--to-offset 3")
+		s.ranOnce("m0", "m1", "m2")
 	})
 }
 
-// TestOffsetMissingAndDiskLost: the changelogs tell that there is state.
-func TestOffsetMissingAndDiskLost(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	afterwards(t, l, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster, admin *kadm.Client) {
-		c.Process("a").LoseDisk()
-		if _, err := admin.DeleteGroups(context.Background(), "ledger"); err != nil {
-			t.Fatal(err)
-		}
-	}, func(t *testing.T, c *streamtest.Cluster, a *streamtest.Process) {
-		wantRefused(t, a, problem.OffsetMissing, "--to-offset 3")
-		l.wantRunsOf(t, "m0", 1)
+// The changelogs tell that there is state.
+func TestS47OffsetMissingAndDiskLost(t *testing.T) {
+	playStopped(t, setting{}, func(s *scene, admin *kadm.Client) {
+		s.a.LoseDisk()
+		s.forgetOffsets(admin)
+	}, func(s *scene) {
+		s.wantRefused(problem.OffsetMissing, "--to-offset 3")
+		s.ranOnce("m0", "m1", "m2")
 	})
+}
+
+// loseInput deletes two records of the input that nobody has processed, but for the second.
+func (s *scene) loseInput() {
+	s.t.Helper()
+	s.send(adds("gone", "k", 2)...)
+	if err := s.c.Broker().DeleteRecords("commands", 0, 4); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // TestOffsetOutOfRange: records that nobody has processed are gone from the input.
 func TestOffsetOutOfRange(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	afterwards(t, l, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster, admin *kadm.Client) {
-		c.Produce("commands", adds("gone", "k", 2)...)
-		if err := c.Broker().DeleteRecords("commands", 0, 4); err != nil {
-			t.Fatal(err)
-		}
-	}, func(t *testing.T, c *streamtest.Cluster, a *streamtest.Process) {
-		wantRefused(t, a, problem.OffsetOutOfRange, "1 records are gone")
-		l.wantRunsOf(t, "gone1", 0)
+	playStopped(t, setting{}, func(s *scene, _ *kadm.Client) { s.loseInput() }, func(s *scene) {
+		s.wantRefused(problem.OffsetOutOfRange, "1 records are gone")
+		s.wantRunsOf(t, "gone1", 0)
 	})
 }
 
 // TestOffsetOutOfRangeWhileRunning: the same, while the task reads.
 func TestOffsetOutOfRangeWhileRunning(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
-		a := c.Start("a")
-		c.Produce("commands", adds("m", "k", 3)...)
-		c.AwaitCommitted("events", 3)
-		a.Isolate()
-		c.Produce("commands", adds("gone", "k", 2)...)
-		if err := c.Broker().DeleteRecords("commands", 0, 4); err != nil {
-			t.Fatal(err)
-		}
-		a.Heal()
-		wantRefused(t, a, problem.OffsetOutOfRange, "commands/0")
-		l.wantRunsOf(t, "gone1", 0)
+	play(t, setting{}, func(s *scene) {
+		s.a.Isolate()
+		s.loseInput()
+		s.a.Heal()
+		s.wantRefused(problem.OffsetOutOfRange, "commands/0")
+		s.wantRunsOf(t, "gone1", 0)
 	})
 }
 
 // TestInputTruncated: the input ends before the position: an unclean election lost records that were processed.
 func TestInputTruncated(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	afterwards(t, l, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster, admin *kadm.Client) {
-		shortened(c, "commands", 2)
-	}, func(t *testing.T, c *streamtest.Cluster, a *streamtest.Process) {
-		wantRefused(t, a, problem.InputTruncated, "commands/0")
+	playStopped(t, setting{}, func(s *scene, _ *kadm.Client) { shortened(s.c, "commands", 2) }, func(s *scene) {
+		s.wantRefused(problem.InputTruncated, "commands/0")
+		s.ranOnce("m0", "m1", "m2")
 	})
 }
 
@@ -211,41 +164,41 @@ func shortened(c *streamtest.Cluster, topic string, end int64) {
 	})
 }
 
-// TestInputRecreated: S48. Another topic of the same name is refused, and on purpose read from its beginning.
-func TestInputRecreated(t *testing.T) {
-	recreate := func(t *testing.T, c *streamtest.Cluster, _ *kadm.Client) {
-		c.Recreate("commands")
-		c.Produce("commands", account("m0", "k", "add 1"), account("n0", "k", "add 1"))
+// Another topic of the same name is refused, and on purpose read from its beginning.
+func TestS48InputRecreated(t *testing.T) {
+	recreate := func(s *scene, _ *kadm.Client) {
+		s.c.Recreate("commands")
+		s.send(account("m0", "k", "add 1"), account("n0", "k", "add 1"))
 	}
 	t.Run("refused", func(t *testing.T) {
-		l := newLedger(ledgerOptions{})
-		afterwards(t, l, streamtest.ClusterOptions{}, recreate, func(t *testing.T, c *streamtest.Cluster, a *streamtest.Process) {
-			wantRefused(t, a, problem.TopicRecreated, "AcceptRecreated")
-			l.wantRunsOf(t, "n0", 0)
+		playStopped(t, setting{}, recreate, func(s *scene) {
+			s.wantRefused(problem.TopicRecreated, "AcceptRecreated")
+			s.wantRunsOf(t, "n0", 0)
 		})
 	})
 	t.Run("accepted", func(t *testing.T) {
-		l := newLedger(ledgerOptions{})
-		accept := func(cfg *oncemill.Config) { cfg.AcceptRecreated = []string{"commands"} }
-		afterwards(t, l, streamtest.ClusterOptions{Configure: configure(accept)}, recreate, func(t *testing.T, c *streamtest.Cluster, a *streamtest.Process) {
-			c.AwaitCommitted("events", 4)
-			c.Settle()
-			c.CheckState()
-			l.wantRunsOf(t, "m0", 1) // its marker lives: the same message under the same id
-			l.wantRunsOf(t, "n0", 1) // at offset 1, below the old position: no redelivery
+		accept := with(func(cfg *oncemill.Config) { cfg.AcceptRecreated = []string{"commands"} })
+		playStopped(t, accept, recreate, func(s *scene) {
+			out := s.c.AwaitCommitted("events", 4)
+			s.c.Settle()
+			s.c.CheckState()
+			s.ranOnce("m0", "n0") // m0 is the same message under the same id; n0, at offset 1, no redelivery
+			if e := streamtest.FreshEntries(s.c, s.balances); len(out) != 4 || len(e) != 1 || e[0].Value != 4 {
+				t.Fatalf("%d outputs, balances %v", len(out), e)
+			}
 		})
 	})
 }
 
-// TestPartitionsChanged: S49.
-func TestPartitionsChanged(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	afterwards(t, l, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster, admin *kadm.Client) {
+func TestS49PartitionsChanged(t *testing.T) {
+	playStopped(t, setting{}, func(s *scene, admin *kadm.Client) {
 		if _, err := admin.CreatePartitions(context.Background(), 1, "commands"); err != nil {
 			t.Fatal(err)
 		}
-	}, func(t *testing.T, c *streamtest.Cluster, a *streamtest.Process) {
-		wantRefused(t, a, problem.PartitionsChanged, "ledger-balances-changelog")
+	}, func(s *scene) {
+		s.wantRefused(problem.PartitionsChanged, "ledger-balances-changelog")
+		s.ranOnce("m0", "m1", "m2")
+		s.c.CheckState()
 	})
 }
 
@@ -271,19 +224,13 @@ func TestStartFrom(t *testing.T) {
 // TestSourceThatStaysEmpty: its position is committed with the first transaction of the task, so that a position that is
 // missing later means that it was lost.
 func TestSourceThatStaysEmpty(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
-		a := c.Start("a")
-		c.Produce("commands", adds("m", "k", 3)...)
-		c.AwaitCommitted("events", 3)
-		c.Settle()
-		replay, ok := c.Commits("ledger-commands-replay")[0]
+	play(t, setting{}, func(s *scene) {
+		replay, ok := s.c.Commits("ledger-commands-replay")[0]
 		if !ok || replay.Offset != 0 || replay.N == 0 {
 			t.Fatalf("the position of the empty input is %+v, %v", replay, ok)
 		}
-		a.Restart(100)
-		c.Produce("commands", account("after", "k", "add 1"))
-		c.AwaitCommitted("events", 4)
-		l.verify(t, c, l.judge(c))
+		s.a.Restart(100)
+		s.goesOn("after")
+		s.ranOnce("m0", "m1", "m2", "after")
 	})
 }

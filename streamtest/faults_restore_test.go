@@ -25,53 +25,38 @@ func TestRestoreOfAnEmptyChangelog(t *testing.T) {
 		}
 		a.Restart(0)
 		c.Produce("commands", account("m", "k", "add 1"))
-		c.AwaitCommitted("events", 1)
 		l.verify(t, c, l.judge(c))
 	})
 }
 
 func TestRestoreOfAStateThatHasCaughtUp(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
-		a := c.Start("a")
-		c.Produce("commands", adds("m", "k", 3)...)
-		c.AwaitCommitted("events", 3)
-		c.Settle()
-		n := c.Transactions("commands_0")
-		if err := a.Stop(); err != nil {
-			t.Fatal(err)
-		}
-		a.Start()
-		c.AwaitTasks(1)
-		if task := a.Tasks()[0]; task.Restored != 0 || task.N != n {
+	play(t, setting{}, func(s *scene) {
+		n := s.c.Transactions("commands_0")
+		s.stop(s.a)
+		s.a.Start()
+		s.c.AwaitTasks(1)
+		if task := s.a.Tasks()[0]; task.Restored != 0 || task.N != n {
 			t.Fatalf("%+v, want transaction %d and nothing restored", task, n)
 		}
-		c.Produce("commands", account("after", "k", "add 1"))
-		c.AwaitCommitted("events", 4)
-		l.verify(t, c, l.judge(c))
+		s.goesOn("after")
+		s.ranOnce("m0", "m1", "m2", "after")
 	})
 }
 
 // TestRestoreOfATailThatIsACommitMarker: a crash right after a commit; all of the log is replayed, to its last record.
 func TestRestoreOfATailThatIsACommitMarker(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
-		a := c.Start("a")
-		c.Produce("commands", adds("m", "k", 3)...)
-		c.AwaitCommitted("events", 3)
-		c.Settle()
-		log := c.Committed(balancesLog)
-		if end := c.Broker().PartitionInfo(balancesLog, 0).HighWatermark; end != log[len(log)-1].Offset+2 {
+	play(t, setting{}, func(s *scene) {
+		log := s.c.Committed(balancesLog)
+		if end := s.c.Broker().PartitionInfo(balancesLog, 0).HighWatermark; end != log[len(log)-1].Offset+2 {
 			t.Fatalf("the log ends at %d, its last record is at %d: that is no marker", end, log[len(log)-1].Offset)
 		}
-		a.Restart(100)
-		c.AwaitTasks(1)
-		if a.Tasks()[0].Restored == 0 {
+		s.a.Restart(100)
+		s.c.AwaitTasks(1)
+		if s.a.Tasks()[0].Restored == 0 {
 			t.Fatal("nothing was restored")
 		}
-		c.Produce("commands", account("after", "k", "add 1"))
-		c.AwaitCommitted("events", 4)
-		l.verify(t, c, l.judge(c))
+		s.goesOn("after")
+		s.ranOnce("m0", "m1", "m2", "after")
 	})
 }
 
@@ -79,28 +64,28 @@ func TestRestoreOfATailThatIsACommitMarker(t *testing.T) {
 func TestRestoreOfATailThatIsAnAbortedBatch(t *testing.T) {
 	for _, lost := range losses {
 		t.Run(fmt.Sprintf("%d%%", lost), func(t *testing.T) {
-			l := newLedger(ledgerOptions{})
-			l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
-				a := c.Start("a")
-				c.Produce("commands", adds("m", "k", 3)...)
-				c.AwaitCommitted("events", 3)
-				c.Settle()
-				crash := a.CrashAt(string(step.EndTxn), 1, lost)
-				c.Produce("commands", account("n", "k", "add 1"))
+			play(t, setting{}, func(s *scene) {
+				crash := s.a.CrashAt(string(step.EndTxn), 1, lost)
+				s.send(account("n", "k", "add 1"))
 				crash.Await()
-				frozen := a.FreezeAt(string(step.RestoreDone), 1) // before anything is committed behind the aborted batch
-				a.Start()
+				frozen := s.a.FreezeAt(string(step.RestoreDone), 1) // before anything is committed behind the aborted batch
+				s.a.Start()
 				frozen.Await()
-				all, committed := c.Uncommitted(balancesLog), c.Committed(balancesLog)
+				all, committed := s.c.Uncommitted(balancesLog), s.c.Committed(balancesLog)
 				if len(all) <= len(committed) || all[len(all)-1].Offset < committed[len(committed)-1].Offset {
 					t.Fatalf("%d records, %d of them committed: the tail is no aborted batch", len(all), len(committed))
 				}
 				frozen.Thaw()
-				c.AwaitCommitted("events", 4)
-				l.verify(t, c, l.judge(c))
+				s.verified()
+				s.wantRunsOf(t, "n", 2)
 			})
 		})
 	}
+}
+
+// patient keeps an open transaction of a process that is cut off for longer than its place in the group.
+func patient(cfg *oncemill.Config) {
+	cfg.SessionTimeout, cfg.TransactionTimeout = 10*time.Second, 2*time.Minute
 }
 
 // TestRestoreWaitsForAnOpenTransactionAtTheTail: that of a process that is cut off. Its offsets may be in the transaction
@@ -108,86 +93,97 @@ func TestRestoreOfATailThatIsAnAbortedBatch(t *testing.T) {
 func TestRestoreWaitsForAnOpenTransactionAtTheTail(t *testing.T) {
 	for _, at := range []step.Step{step.CommitOffsets, step.EndTxn} {
 		t.Run(string(at), func(t *testing.T) {
-			l := newLedger(ledgerOptions{})
-			o := streamtest.ClusterOptions{Configure: configure(func(cfg *oncemill.Config) {
-				cfg.SessionTimeout, cfg.TransactionTimeout = 10*time.Second, 2*time.Minute
-			})}
-			l.simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
-				a := c.Start("a")
-				c.Produce("commands", adds("m", "k", 3)...)
-				c.AwaitCommitted("events", 3)
-				c.Settle()
-				frozen := a.FreezeAt(string(at), 1)
+			play(t, with(patient), func(s *scene) {
+				frozen := s.a.FreezeAt(string(at), 1)
 				began := time.Now()
-				c.Produce("commands", account("n", "k", "add 1"))
+				s.send(account("n", "k", "add 1"))
 				frozen.Await()
-				a.Isolate()
-				b := c.Start("b")
-				c.Until("b to restore", func() bool { return b.Steps(string(step.FetchOffsets)) > 0 })
-				c.Pass(30 * time.Second)
-				if info := c.Broker().PartitionInfo(balancesLog, 0); info.LastStableOffset == info.HighWatermark || b.Steps(string(step.Start)) != 0 {
+				s.a.Isolate()
+				b := s.c.Start("b")
+				s.c.Until("b to restore", func() bool { return b.Steps(string(step.FetchOffsets)) > 0 })
+				s.c.Pass(30 * time.Second)
+				if info := s.c.Broker().PartitionInfo(balancesLog, 0); info.LastStableOffset == info.HighWatermark || b.Steps(string(step.Start)) != 0 {
 					t.Fatalf("the transaction is not open (%+v), or b has started", info)
 				}
-				c.AwaitCommitted("events", 4)
+				s.verified()
 				if waited := time.Since(began); waited < 2*time.Minute {
 					t.Fatalf("b did not wait for the open transaction: %v", waited)
 				}
-				l.verify(t, c, l.judge(c))
-				l.wantRunsOf(t, "n", 2)
-				a.Heal()
+				s.wantRunsOf(t, "n", 2)
+				s.a.Heal()
 				frozen.Thaw()
-				c.Pass(time.Minute)
-				l.verify(t, c, l.judge(c))
+				s.c.Pass(time.Minute)
+				s.verified()
 			})
 		})
 	}
 }
 
+// outdated stops a, lets b go on and end without its disk, and cuts off what b wrote first, a deletion among it: what a has can
+// neither be continued nor be kept.
+func (s *scene) outdated() {
+	s.send(account("gone0", "gone", "add 1"))
+	s.verified()
+	s.stop(s.a)
+	b := s.c.Start("b")
+	s.send(account("gone1", "gone", "drop"))
+	s.verified()
+	cut := s.c.Broker().PartitionInfo(balancesLog, 0).HighWatermark
+	s.goesOn("b0")
+	b.Kill(0)
+	b.LoseDisk()
+	if err := s.c.Broker().DeleteRecords(balancesLog, 0, cut); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// wantDropped demands that a dropped its state, once.
+func (s *scene) wantDropped() {
+	s.t.Helper()
+	if n := s.a.Steps(string(step.Drop)); n != 1 {
+		s.t.Fatalf("%d drops", n)
+	}
+}
+
 // TestRestoreOfALogThatBeginsBeyondThePosition: the records between are gone, so the old state has nothing to go on from.
 func TestRestoreOfALogThatBeginsBeyondThePosition(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
-		a := c.Start("a")
-		c.Produce("commands", account("m0", "k", "add 1"), account("m1", "gone", "add 1"))
-		c.AwaitCommitted("events", 2)
-		c.Settle()
-		if err := a.Stop(); err != nil {
-			t.Fatal(err)
-		}
-		b := c.Start("b")
-		c.Produce("commands", account("m2", "gone", "drop"))
-		c.Settle()
-		cut := c.Broker().PartitionInfo(balancesLog, 0).HighWatermark
-		c.Produce("commands", account("m3", "k", "add 1"))
-		c.Settle()
-		b.Kill(0)
-		b.LoseDisk()
-		if err := c.Broker().DeleteRecords(balancesLog, 0, cut); err != nil {
-			t.Fatal(err)
-		}
-		a.Start()
-		c.Produce("commands", account("m4", "k", "add 1"))
-		c.AwaitCommitted("events", 4)
-		l.verify(t, c, l.judge(c))
-		if a.Steps(string(step.Drop)) != 1 {
-			t.Fatalf("%d drops", a.Steps(string(step.Drop)))
-		}
+	play(t, setting{}, func(s *scene) {
+		s.outdated()
+		s.a.Start()
+		s.goesOn("after")
+		s.wantDropped()
 	})
+}
+
+// TestKillBetweenTheDropAndTheRestore: the prefix is empty, or restored up to some record; the next start goes on from there.
+func TestKillBetweenTheDropAndTheRestore(t *testing.T) {
+	for _, at := range []step.Step{step.RestoreChunk, step.RestoreDone, step.Start} {
+		for _, lost := range losses {
+			t.Run(fmt.Sprintf("%s/%d%%", at, lost), func(t *testing.T) {
+				play(t, setting{}, func(s *scene) {
+					s.outdated()
+					crash := s.a.CrashAt(string(at), 1, lost)
+					s.a.Start()
+					crash.Await()
+					s.wantDropped()
+					s.a.Start()
+					s.c.AwaitTasks(1)
+					if s.a.Tasks()[0].Restored == 0 {
+						t.Fatal("nothing was restored")
+					}
+					s.goesOn("after")
+				})
+			})
+		}
+	}
 }
 
 // TestRestoreOfADivergedLog: an election lost records that the local state includes; the leader epochs tell.
 func TestRestoreOfADivergedLog(t *testing.T) {
-	l := newLedger(ledgerOptions{})
-	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
-		a := c.Start("a")
-		c.Produce("commands", adds("m", "k", 3)...)
-		c.AwaitCommitted("events", 3)
-		c.Settle()
-		if err := a.Stop(); err != nil {
-			t.Fatal(err)
-		}
+	play(t, setting{}, func(s *scene) {
+		s.stop(s.a)
 		asked := 0
-		c.Broker().ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		s.c.Broker().ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			epochs := req.(*kmsg.OffsetForLeaderEpochRequest)
 			if asked++; epochs.Topics[0].Topic == "commands" {
 				return nil, nil, false
@@ -205,13 +201,12 @@ func TestRestoreOfADivergedLog(t *testing.T) {
 			}
 			return resp, nil, true
 		})
-		a.Start()
-		c.Produce("commands", account("after", "k", "add 1"))
-		c.AwaitCommitted("events", 4)
-		l.verify(t, c, l.judge(c))
-		if a.Steps(string(step.Drop)) != 1 || asked == 0 {
-			t.Fatalf("%d drops, %d questions", a.Steps(string(step.Drop)), asked)
+		s.a.Start()
+		s.goesOn("after")
+		if s.wantDropped(); asked == 0 {
+			t.Fatal("nobody asked for the end of an epoch")
 		}
+		s.ranOnce("m0", "m1", "m2", "after")
 	})
 }
 
@@ -219,21 +214,15 @@ func TestRestoreOfADivergedLog(t *testing.T) {
 func TestRestoreOfALogThatLostItsRecords(t *testing.T) {
 	for _, lose := range []bool{false, true} {
 		t.Run(fmt.Sprintf("disk lost %v", lose), func(t *testing.T) {
-			l := newLedger(ledgerOptions{})
-			l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
-				a := c.Start("a")
-				c.Produce("commands", adds("m", "k", 3)...)
-				c.AwaitCommitted("events", 3)
-				c.Settle()
-				if err := a.Stop(); err != nil {
-					t.Fatal(err)
-				}
+			play(t, setting{}, func(s *scene) {
+				s.stop(s.a)
 				if lose {
-					a.LoseDisk()
+					s.a.LoseDisk()
 				}
-				c.Recreate("ledger-commands-task-changelog")
-				a.Start()
-				wantRefused(t, a, problem.StateBehind, "committed is")
+				s.c.Recreate("ledger-commands-task-changelog")
+				s.a.Start()
+				s.wantRefused(problem.StateBehind, "committed is")
+				s.ranOnce("m0", "m1", "m2")
 			})
 		})
 	}
@@ -244,20 +233,14 @@ func TestKillDuringARestore(t *testing.T) {
 	for _, at := range []step.Step{step.Fence, step.FetchOffsets, step.ListEnds, step.RestoreChunk, step.RestoreDone, step.Start} {
 		for _, lost := range losses {
 			t.Run(fmt.Sprintf("%s/%d%%", at, lost), func(t *testing.T) {
-				l := newLedger(ledgerOptions{})
-				l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
-					a := c.Start("a")
-					c.Produce("commands", adds("m", "k", 3)...)
-					c.AwaitCommitted("events", 3)
-					c.Settle()
-					a.Kill(lost)
-					crash := a.CrashAt(string(at), 1, lost)
-					a.Start()
+				play(t, setting{}, func(s *scene) {
+					s.a.Kill(lost)
+					crash := s.a.CrashAt(string(at), 1, lost)
+					s.a.Start()
 					crash.Await()
-					a.Start()
-					c.Produce("commands", account("after", "k", "add 1"))
-					c.AwaitCommitted("events", 4)
-					l.verify(t, c, l.judge(c))
+					s.a.Start()
+					s.goesOn("after")
+					s.ranOnce("m0", "m1", "m2", "after")
 				})
 			})
 		}

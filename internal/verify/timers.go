@@ -19,15 +19,16 @@ type timerCheck struct {
 	t       *taskCut
 	orders  *sorter // due key -> is it the due entry, identity
 	wanted  *sorter // store, key -> identity
-	numbers *sorter // number of a parked record -> 'p', 'q' or 't'
+	queues  *sorter // entries of queues, in the order in which each is worked off
+	numbers *sorter // number of a parked record -> 'p', 'q' or 't'; 'h' at the head of its queue
 }
 
 func (r *run) newTimerCheck(t *taskCut) *timerCheck {
-	return &timerCheck{r: r, t: t, orders: newSorter(r.dir), wanted: newSorter(r.dir), numbers: newSorter(r.dir)}
+	return &timerCheck{r: r, t: t, orders: newSorter(r.dir), wanted: newSorter(r.dir), queues: newSorter(r.dir), numbers: newSorter(r.dir)}
 }
 
 func (w *timerCheck) close() {
-	for _, s := range []*sorter{w.orders, w.wanted, w.numbers} {
+	for _, s := range []*sorter{w.orders, w.wanted, w.queues, w.numbers} {
 		_ = s.close() // files without a name
 	}
 }
@@ -65,7 +66,7 @@ func (w *timerCheck) parked(st *graph.Store, key, value []byte) error {
 	}
 	number := binary.BigEndian.AppendUint64(nil, p.Number)
 	if p.Queued {
-		return w.numbers.add(number, []byte{'q'})
+		return errors.Join(w.queues.add(key, nil), w.numbers.add(number, []byte{'q'}))
 	}
 	if err := w.numbers.add(number, []byte{'p'}); err != nil {
 		return err
@@ -114,14 +115,38 @@ func (w *timerCheck) judge() error {
 	}); err != nil {
 		return err
 	}
+	if err := w.heads(); err != nil {
+		return err
+	}
 	return groups(w.numbers, func(key []byte, values [][]byte) {
 		w.r.check(CheckTimers).Checked++
-		all := string(bytes.Join(values, nil))
-		record, back := bytes.ContainsRune([]byte(all), 'p'), bytes.ContainsAny([]byte(all), "qt")
-		if !record || !back {
-			w.r.found(CheckTimers, problem.FindingState, w.place("parked records"), "number %d: record %t, timer or place in a queue %t", binary.BigEndian.Uint64(key), record, back)
+		has := func(what byte) bool { return bytes.IndexByte(bytes.Join(values, nil), what) >= 0 }
+		record, timer, behind := has('p'), has('t'), has('q') && !has('h')
+		if !record || !timer && !behind {
+			w.r.found(CheckTimers, problem.FindingState, w.place("parked records"),
+				"number %d: record %t, timer %t, place behind another in a queue %t", binary.BigEndian.Uint64(key), record, timer, behind)
 		}
 	})
+}
+
+// heads notes the first of each queue: nothing but a timer brings it back, and all that is behind it.
+func (w *timerCheck) heads() error {
+	c, err := w.queues.sorted()
+	if err != nil {
+		return err
+	}
+	var queue []byte
+	for c.next() {
+		at := len(c.key) - 8 // the number
+		if bytes.Equal(queue, c.key[:at]) {
+			continue
+		}
+		queue = append(queue[:0], c.key[:at]...)
+		if err := w.numbers.add(c.key[at:], []byte{'h'}); err != nil {
+			return err
+		}
+	}
+	return c.err
 }
 
 // groups calls fn with the values of each key. They are copies.

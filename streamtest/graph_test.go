@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,38 +20,63 @@ import (
 )
 
 // sales counts units by product: customers are the key of the input, products that of the repartition topic.
-func sales(opts ...topology.SinkOption) (*topology.Topology, *statestore.KeyValueStore[string, int64]) {
-	topo := topology.New("sales")
-	units := statestore.KeyValue("units", serde.String(), serde.Int64())
-	in := topology.Source(topo, "lines", "lines", serde.String(), serde.String(),
+type sales struct {
+	topo  *topology.Topology
+	units *statestore.KeyValueStore[string, int64]
+	mu    struct {
+		sync.Mutex
+		splits, counts int // handler runs on both sides of the repartition topic
+	}
+}
+
+func newSales(opts ...topology.SinkOption) *sales {
+	s := &sales{topo: topology.New("sales"), units: statestore.KeyValue("units", serde.String(), serde.Int64())}
+	in := topology.Source(s.topo, "lines", "lines", serde.String(), serde.String(),
 		topology.Deduplicate(dedup.Config{ID: dedup.Header(idName), Window: window}))
-	byProduct := topology.Process(topo, "split", in, func(ctx *processor.Context[string, string], r record.Record[string, string]) error {
-		for product := range strings.FieldsSeq(r.Value) {
-			if err := ctx.Forward(record.New(product, r.Key)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	products := topology.Repartition(topo, "by-product", byProduct, serde.String(), serde.String(), opts...)
-	counts := topology.Process(topo, "count", products, func(ctx *processor.Context[string, int64], r record.Record[string, string]) error {
-		n, _, err := units.Get(ctx, r.Key)
-		if err != nil {
+	byProduct := topology.Process(s.topo, "split", in, s.split)
+	products := topology.Repartition(s.topo, "by-product", byProduct, serde.String(), serde.String(), opts...)
+	counts := topology.Process(s.topo, "count", products, s.count, topology.Uses(s.units))
+	topology.Sink(s.topo, "totals", counts, "totals", serde.String(), serde.Int64())
+	return s
+}
+
+func (s *sales) split(ctx *processor.Context[string, string], r record.Record[string, string]) error {
+	s.mu.Lock()
+	s.mu.splits++
+	s.mu.Unlock()
+	for product := range strings.FieldsSeq(r.Value) {
+		if err := ctx.Forward(record.New(product, r.Key)); err != nil {
 			return err
 		}
-		if err := units.Put(ctx, r.Key, n+1); err != nil {
-			return err
-		}
-		return ctx.Forward(record.New(r.Key, n+1))
-	}, topology.Uses(units))
-	topology.Sink(topo, "totals", counts, "totals", serde.String(), serde.Int64())
-	return topo, units
+	}
+	return nil
+}
+
+func (s *sales) count(ctx *processor.Context[string, int64], r record.Record[string, string]) error {
+	s.mu.Lock()
+	s.mu.counts++
+	s.mu.Unlock()
+	n, _, err := s.units.Get(ctx, r.Key)
+	if err != nil {
+		return err
+	}
+	if err := s.units.Put(ctx, r.Key, n+1); err != nil {
+		return err
+	}
+	return ctx.Forward(record.New(r.Key, n+1))
+}
+
+// runs is how often the handlers before and behind the repartition topic ran.
+func (s *sales) runs() (splits, counts int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.splits, s.mu.counts
 }
 
 func TestRepartitionMeetsByTheNewKey(t *testing.T) {
 	streamtest.Repeat(t, streamtest.Options{Partitions: 4}, func(t *testing.T, o streamtest.Options) {
-		topo, units := sales(topology.Partitions(3))
-		d := streamtest.New(t, topo, o)
+		shop := newSales(topology.Partitions(3))
+		units, d := shop.units, streamtest.New(t, shop.topo, o)
 		want := map[string]int64{}
 		for i := range 25 {
 			line := fmt.Sprintf("p%d p%d", i%5, i%3)
@@ -86,8 +112,8 @@ func TestRepartitionMeetsByTheNewKey(t *testing.T) {
 }
 
 func TestRepartitionIsProcessedAfterTheCommitOnly(t *testing.T) {
-	topo, units := sales()
-	d := streamtest.New(t, topo, streamtest.Options{})
+	shop := newSales()
+	units, d := shop.units, streamtest.New(t, shop.topo, streamtest.Options{})
 	d.Pipe("lines", streamtest.Text("c", "p1").With(idName, "1"))
 	if _, found := streamtest.Get(d, units, "p1"); found {
 		t.Fatal("an uncommitted record was processed by the next sub-topology")
@@ -239,8 +265,8 @@ func wantTogether(t *testing.T, d *streamtest.Driver) {
 // The same histories on the engine of production, with a small memory budget and checkpoints in between.
 func TestScenariosOnPebble(t *testing.T) {
 	for _, size := range []int{1, 5, 0} {
-		topo, units := sales(topology.Partitions(2))
-		d := streamtest.New(t, topo, streamtest.Options{Partitions: 2, CommitEvery: size, Disk: streamtest.PebbleDisks(t.TempDir()), CheckpointRecords: 20})
+		shop := newSales(topology.Partitions(2))
+		units, d := shop.units, streamtest.New(t, shop.topo, streamtest.Options{Partitions: 2, CommitEvery: size, Disk: streamtest.PebbleDisks(t.TempDir()), CheckpointRecords: 20})
 		for i := range 60 {
 			d.Pipe("lines", streamtest.Text(fmt.Sprint("c", i), "p1 p2").With(idName, fmt.Sprint(i%50)))
 			switch i {

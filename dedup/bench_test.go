@@ -80,7 +80,7 @@ func TestNothingIsAllocatedPerRecord(t *testing.T) {
 	id := []byte("0190d3e6-7c1a-7b3c-9f00-0123456789ab")
 	if n := testing.AllocsPerRun(100, func() {
 		c := CauseOfMessage("shop", "commands", "", id)
-		c.OutputID("decide", 1)
+		c.OutputID(SlotOf("decide", 1))
 		c.NewID("decide", 1)
 		c.Seed("decide")
 	}); n != 0 {
@@ -109,6 +109,6 @@ func BenchmarkOutputID(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		c := CauseOfMessage("shop", "commands", "", id)
-		c.OutputID("decide", 1)
+		c.OutputID(SlotOf("decide", 1))
 	}
 }

@@ -197,15 +197,15 @@ func ExampleIssueHeader() {
 
 func ExampleCauseOfMessage() {
 	cause := dedup.CauseOfMessage("payments", "commands", "ConfirmPayment", []byte("p1"))
-	fmt.Printf("%x\n", cause.OutputID("decide", 0))
-	fmt.Printf("%x\n", cause.OutputID("decide", 1))
+	fmt.Printf("%x\n", cause.OutputID(dedup.SlotOf("decide", 0)))
+	fmt.Printf("%x\n", cause.OutputID(dedup.SlotOf("decide", 1)))
 	again := dedup.CauseOfMessage("payments", "commands", "ConfirmPayment", []byte("p1"))
-	fmt.Println(again.OutputID("decide", 0) == cause.OutputID("decide", 0))
+	fmt.Println(again.OutputID(dedup.SlotOf("decide", 0)) == cause.OutputID(dedup.SlotOf("decide", 0)))
 	draw := rand.New(rand.NewChaCha8(cause.Seed("decide")))
 	fmt.Println(draw.IntN(100) == rand.New(rand.NewChaCha8(again.Seed("decide"))).IntN(100))
 	// Output:
-	// 0dc883ab6ac8d7ae8bcec5f5f30b202f
-	// 5e18d6b9786b7b7261d70c062021beb2
+	// 7b9602e7ae103f19f206c859fc4a7864
+	// b933efda28acda20840e7f8f1862efdb
 	// true
 	// true
 }
@@ -213,7 +213,7 @@ func ExampleCauseOfMessage() {
 func ExampleCauseOfTimer() {
 	first := dedup.CauseOfTimer("payments", "orders", []byte("order-7"), "deadline", 5)
 	second := dedup.CauseOfTimer("payments", "orders", []byte("order-7"), "deadline", 6)
-	fmt.Println(first.OutputID("decide", 0) == second.OutputID("decide", 0))
+	fmt.Println(first.OutputID(dedup.SlotOf("decide", 0)) == second.OutputID(dedup.SlotOf("decide", 0)))
 	// Output: false
 }
 

@@ -72,7 +72,7 @@ func (g *Guard) Cause(d *Decision, r *record.Raw) Cause {
 	if d.ID == nil || d.Action == Quarantine {
 		return g.LetterCause(r)
 	}
-	return CauseOfMessage(g.app, g.scope, d.Kind, d.ID)
+	return d.Cause()
 }
 
 // LetterCause is the identity of the dead letter of a record, by its position. A message can have several dead letters (two
@@ -93,8 +93,7 @@ func (g *Guard) Check(r *record.Raw, from Origin, time int64) (Decision, error) 
 	}
 	g.hashID(&d)
 	if g.comparesBodies() {
-		content := g.content.of(r.Key, r.Value)
-		copy(d.body[:], content[:])
+		d.body = g.content.body(r.Key, r.Value)
 		d.flags |= hasBody
 	}
 	found, err := g.lookup(d.hash, time, &d.Marker)

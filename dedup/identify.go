@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"crypto/sha256"
 	"runtime/debug"
 
 	"github.com/oncemill/oncemill/internal/problem"
@@ -85,9 +86,11 @@ func (g *Guard) judgeUnidentified(d *Decision, r *record.Raw, from Origin, time 
 	return nil
 }
 
+// hashID computes what the message is known by: one hash is the key of its marker and the cause of its outputs.
 func (g *Guard) hashID(d *Decision) {
-	g.hashing = g.hashing.domain(domainID).string(g.scope).string(d.Kind).bytes(d.ID)
-	d.hash = g.hashing.short()
+	g.hashing = messageFields(g.hashing, g.app, g.scope, d.Kind, d.ID)
+	d.message = sha256.Sum256(g.hashing)
+	d.hash = [hashBytes]byte(d.message[:])
 }
 
 func (g *Guard) hashAnonymous(d *Decision, r *record.Raw) {

@@ -26,8 +26,7 @@ func (g *Guard) Trace(r *record.Raw, from Origin) Trace {
 	if from == FromReplay {
 		d.Replay, _, _ = replayHeaders(r)
 	} else if g.comparesBodies() {
-		content := g.content.of(r.Key, r.Value)
-		copy(t.Body[:], content[:])
+		t.Body = g.content.body(r.Key, r.Value)
 		t.Compared = true
 	}
 	g.hashRefusal(&d, r)

@@ -6,11 +6,11 @@ import (
 )
 
 // Cause is the identity of what made outputs: a message, a record without an id, or a timer. It is computed once per
-// record; output ids, NewID and seeds are hashes of it. Hashes are SHA-256 over length-framed fields with a domain in
-// front: an id from outside cannot be chosen to collide with another's output and so drop it downstream (rule R12).
+// record; output ids, NewID and seeds come from it. It is a SHA-256 hash over length-framed fields with a domain in front: an id
+// from outside cannot be chosen to collide with another's output and so drop it downstream (rule R12).
 //
-// It is a hash, and a number of 8 bytes that is hashed with it later: the offset of a record without an id, else 0. So such
-// a record, the usual one, costs one hash of one block per output, and no other.
+// It is the hash, and a number of 8 bytes that counts too: the offset of a record without an id, else 0. So such a record, the
+// usual one, costs no hash at all.
 type Cause [sha256.Size + 8]byte
 
 func causeOf(sum [sha256.Size]byte, number uint64) (c Cause) {
@@ -26,8 +26,11 @@ const causeBytes = 256
 // is a part of the scope: Start and End of one game with equal ids are two causes.
 func CauseOfMessage(app, scope, kind string, id []byte) Cause {
 	var array [causeBytes]byte
-	f := fields(array[:0]).domain(domainMessage).string(app).string(scope).string(kind).bytes(id)
-	return causeOf(sha256.Sum256(f), 0)
+	return causeOf(sha256.Sum256(messageFields(array[:0], app, scope, kind, id)), 0)
+}
+
+func messageFields(dst fields, app, scope, kind string, id []byte) fields {
+	return dst.domain(domainMessage).string(app).string(scope).string(kind).bytes(id)
 }
 
 // Place is what the causes of all records of one partition have in common.
@@ -62,10 +65,28 @@ func (c *Cause) derive(domain byte, node string, n uint32) [sha256.Size]byte {
 	return sha256.Sum256(binary.AppendUvarint(f.string(node), uint64(n)))
 }
 
-// OutputID is the id of the n-th output of a node, counted from 0 within the cause.
-func (c Cause) OutputID(node string, n uint32) [16]byte {
-	sum := c.derive(domainOutput, node, n)
-	return [16]byte(sum[:16])
+// Slot is what tells the outputs of one cause apart: a hash of the node and of the output's number, counted from 0 within the
+// cause. A topology has few of them, so they can be kept.
+type Slot [16]byte
+
+// SlotOf is the slot of the n-th output of a cause, emitted by a node.
+func SlotOf(node string, n uint32) Slot {
+	var array [causeBytes]byte
+	f := fields(array[:0]).domain(domainOutput).string(node)
+	sum := sha256.Sum256(binary.AppendUvarint(f, uint64(n)))
+	return Slot(sum[:])
+}
+
+// OutputID is the id of an output: the second half of the cause's hash, exclusive-or the slot, exclusive-or the cause's number in
+// the last 8 bytes. The first half is the key of the message's marker. Two outputs with equal ids would need hashes with a
+// given difference, which is as hard to find as equal ones.
+func (c Cause) OutputID(slot Slot) (id [16]byte) {
+	const half = sha256.Size / 2
+	high := binary.BigEndian.Uint64(c[half:]) ^ binary.BigEndian.Uint64(slot[:])
+	low := binary.BigEndian.Uint64(c[half+8:]) ^ binary.BigEndian.Uint64(slot[8:]) ^ binary.BigEndian.Uint64(c[sha256.Size:])
+	binary.BigEndian.PutUint64(id[:], high)
+	binary.BigEndian.PutUint64(id[8:], low)
+	return id
 }
 
 // NewID is the n-th id that a node mints while it handles the cause: a UUID of version 8 (RFC 9562), so that it reads

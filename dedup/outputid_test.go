@@ -23,17 +23,24 @@ func TestGoldenHashes(t *testing.T) {
 	msg := CauseOfMessage("shop", "commands", "Start", []byte("p1"))
 	position := CauseOfPosition("shop", "commands", topicID, 3, 42)
 	timer := CauseOfTimer("shop", "orders", []byte("order-7"), "deadline", 5)
-	output, minted, seed := msg.OutputID("decide", 1), msg.NewID("decide", 1), msg.Seed("decide")
+	body := func(key, value []byte) []byte {
+		h := newContentHasher().body(key, value)
+		return h[:]
+	}
+	ofPosition := position.OutputID(SlotOf("decide", 1))
+	output, minted, seed := msg.OutputID(SlotOf("decide", 1)), msg.NewID("decide", 1), msg.Seed("decide")
 	got := map[string][]byte{
 		"content":           content([]byte("k"), []byte("v")),
 		"content-null-key":  content(nil, []byte("v")),
 		"content-empty-key": content([]byte{}, []byte("v")),
+		"body":              body([]byte("k"), []byte("v")),
+		"body-null-key":     body(nil, []byte("v")),
 		"key-id":            hashOf(Decision{ID: []byte("p1")}, g.hashID),
 		"key-id-kind":       hashOf(Decision{ID: []byte("p1"), Kind: "Start"}, g.hashID),
 		"key-anonymous":     hashOf(Decision{}, func(d *Decision) { g.hashAnonymous(d, r) }),
 		"key-refusal":       hashOf(Decision{ID: []byte("p1"), Replay: 2}, func(d *Decision) { g.hashRefusal(d, r) }),
 		"cause-message":     msg[:], "cause-position": position[:], "cause-timer": timer[:],
-		"output-id": output[:], "new-id": minted[:], "seed": seed[:],
+		"output-id": output[:], "output-id-position": ofPosition[:], "new-id": minted[:], "seed": seed[:],
 	}
 	golden := readGolden(t, "hashes-v1.golden")
 	if len(golden) != len(got) {
@@ -83,7 +90,7 @@ func TestCausesDoNotCollide(t *testing.T) {
 	for name, c := range causes {
 		for n := range uint32(3) {
 			for _, node := range []string{"decide", "decid", "", "e"} {
-				add(fmt.Sprint(name, node, n), c.OutputID(node, n))
+				add(fmt.Sprint(name, node, n), c.OutputID(SlotOf(node, n)))
 				add(fmt.Sprint(name, node, n, " new"), c.NewID(node, n))
 			}
 		}

@@ -266,7 +266,7 @@ func TestS53PoisonOnAQuietTopicIsRemembered(t *testing.T) {
 
 func TestS54ResendsOfAnUpstreamStageApplyOnce(t *testing.T) {
 	cause := CauseOfMessage("upstream", "orders", "", []byte("p1"))
-	id := cause.OutputID("decide", 0)
+	id := cause.OutputID(SlotOf("decide", 0))
 	header := record.Header{Key: record.HeaderID, Value: fmt.Appendf(nil, "%x", id)}
 	k := newMiniTask(t, Config{ID: OutputID()})
 	k.want(k.feed(message{value: "v", headers: []record.Header{header}}.raw()), New, Run)

@@ -1,6 +1,8 @@
 package dedup
 
 import (
+	"crypto/sha256"
+
 	"github.com/oncemill/oncemill/internal/problem"
 )
 
@@ -112,11 +114,15 @@ type Decision struct {
 	// Forced is set on a run that only the operator's force admits.
 	Forced bool
 
-	hash  [hashBytes]byte // of the key to write
-	body  [bodyBytes]byte
-	flags decisionFlags
-	issue int64
+	message [sha256.Size]byte // of a message with an ID
+	hash    [hashBytes]byte   // of the key to write
+	body    [bodyBytes]byte
+	flags   decisionFlags
+	issue   int64
 }
+
+// Cause is the identity of the outputs of a message that has an ID.
+func (d *Decision) Cause() Cause { return causeOf(d.message, 0) }
 
 type decisionFlags uint8
 

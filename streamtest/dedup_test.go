@@ -230,7 +230,7 @@ func TestOutputIDsDependOnTheScope(t *testing.T) {
 	if a, b := id("one"), id("two"); a == b {
 		t.Fatalf("scopes one and two give the same output id %s", a)
 	}
-	want := dedup.CauseOfMessage("shop", "one", "", []byte("p1")).OutputID("events", 0)
+	want := dedup.CauseOfMessage("shop", "one", "", []byte("p1")).OutputID(dedup.SlotOf("events", 0))
 	if got := id("one"); got != hex.EncodeToString(want[:]) {
 		t.Fatalf("output id %s, want %x", got, want)
 	}

@@ -47,7 +47,7 @@ func (t *Task) deadLetter(f *host.Failure, d *dedup.Decision) error {
 	} else {
 		o.Key, o.Value, own = m.raw.Key, m.raw.Value, m.raw.Headers
 	}
-	o.ID = t.letterCause().OutputID(t.cfg.Plan.DeadLetters, d.Replay)
+	o.ID = t.letterCause().OutputID(dedup.SlotOf(t.cfg.Plan.DeadLetters, d.Replay))
 	extra := t.errorHeaders(f, d.Replay, o.ID)
 	o.Headers = append(append(t.memory.newHeaders(len(own)+len(extra)), own...), extra...)
 	if err := t.fit(&o); err != nil {

@@ -142,11 +142,30 @@ func (t *Task) Emit(n *host.Node, o *host.Output) error {
 	if size, limit := sizeOf(o), t.maxBytes(o.Topic); size > limit {
 		return problem.New(problem.OutputTooLarge, fmt.Sprintf("topic %q", o.Topic), "an output of about %d bytes, allowed are %d", size, limit)
 	}
-	o.ID = t.cause().OutputID(n.Name, t.current.outputs)
+	o.ID = t.cause().OutputID(t.slot(n, t.current.outputs))
 	t.current.outputs++
 	o.Headers = t.outputHeaders(o.Headers, o.ID)
 	t.output(*o)
 	return nil
+}
+
+// slots are how many slots are kept for each node: a message has few outputs.
+const slots = 8
+
+// slot is dedup.SlotOf, remembered.
+func (t *Task) slot(n *host.Node, number uint32) dedup.Slot {
+	if number >= slots {
+		return dedup.SlotOf(n.Name, number)
+	}
+	for len(t.slots) <= n.Index {
+		t.slots = append(t.slots, nil)
+	}
+	kept := t.slots[n.Index]
+	for uint32(len(kept)) <= number {
+		kept = append(kept, dedup.SlotOf(n.Name, uint32(len(kept))))
+		t.slots[n.Index] = kept
+	}
+	return kept[number]
 }
 
 // output takes an output whose headers are complete.

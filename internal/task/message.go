@@ -16,8 +16,6 @@ type message struct {
 	source    *source
 	timestamp int64 // bounded, milliseconds
 
-	id     []byte // of a deduplicated message that has one
-	kind   string
 	replay uint32
 
 	timer  *firing // set in a timer
@@ -34,13 +32,16 @@ func (t *Task) begin(s *source, raw *record.Raw) {
 	t.current = message{raw: raw, source: s, timestamp: raw.Timestamp.UnixMilli()}
 }
 
-// identify takes the id over from the verdict. A message without a usable id is known by its position.
+// identify takes over what the verdict knows of the message. A message without a usable id is known by its position.
 func (m *message) identify(d *dedup.Decision) {
-	m.id, m.kind, m.replay = d.ID, d.Kind, d.Replay
+	m.replay = d.Replay
+	if len(d.ID) > 0 {
+		m.cause, m.hasCause = d.Cause(), true
+	}
 }
 
 // reset makes the message as if its run had not begun, for the next attempt.
-func (m *message) reset() { m.outputs, m.ids, m.hasCause, m.causeRef = 0, 0, false, nil }
+func (m *message) reset() { m.outputs, m.ids, m.causeRef = 0, 0, nil }
 
 // phase is where user code is: a serde runs in its source or sink.
 func (t *Task) phase() host.Phase {
@@ -72,13 +73,9 @@ func (t *Task) cause() *dedup.Cause {
 		return &m.cause
 	}
 	m.hasCause = true
-	app := t.cfg.Plan.App
-	switch {
-	case m.timer != nil:
-		m.cause = dedup.CauseOfTimer(app, m.timer.storeName, m.timer.key, m.timer.name, m.timer.number)
-	case len(m.id) > 0:
-		m.cause = dedup.CauseOfMessage(app, m.source.node.Dedup.Scope, m.kind, m.id)
-	default:
+	if m.timer != nil {
+		m.cause = dedup.CauseOfTimer(t.cfg.Plan.App, m.timer.storeName, m.timer.key, m.timer.name, m.timer.number)
+	} else {
 		m.cause = t.place(m.source, m.raw).Cause(m.raw.Offset)
 	}
 	return &m.cause

@@ -81,7 +81,7 @@ func (t *Task) quarantine(s *source, d dedup.Decision) error {
 	t.setMark()
 	// Several records may be refused under one id, and the message of that id may be a dead letter itself: their ids are
 	// made from the positions, to be distinct.
-	t.current.id = nil
+	t.current.hasCause = false
 	failure := &host.Failure{Phase: host.PhaseDedup, Node: s.node.Name, Err: d.Reason}
 	t.Stats.Failures[host.PhaseDedup]++
 	t.decided(failure, s.node.Name, processor.ActionDeadLetter)

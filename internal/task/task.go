@@ -85,7 +85,8 @@ type Task struct {
 	outputs []host.Output // of the open transaction, not yet taken by the shell
 	outMark int
 	memory  memory
-	to      destination // of the output before
+	to      destination    // of the output before
+	slots   [][]dedup.Slot // by node and number
 
 	// refused are records whose output the broker refused in an aborted transaction (see Refuse).
 	refused map[refusedRecord]*host.Failure

@@ -62,7 +62,7 @@ func (w *worker) commit(ctx context.Context) error {
 		return problem.New(problem.TransactionAborted, w.txnID, "%d transactions in a row, for %v", w.aborts, waited.Round(time.Second)).
 			WithCure("see the causes in the log; the records are processed again after a restart")
 	}
-	if w.refused || time.Since(began) > w.app.cfg.TransactionTimeout {
+	if w.refused || w.overran(time.Since(began)) {
 		w.refused = false
 		if len(positions) > 0 {
 			w.solo = &soloRun{until: positions}
@@ -70,6 +70,13 @@ func (w *worker) commit(ctx context.Context) error {
 	}
 	w.rewind()
 	return w.pause(ctx)
+}
+
+// overran reports that a transaction took longer than the broker allows because of its own records and timers: they had left
+// too little of the time for its end. An outage alone is no reason to run records one by one.
+func (w *worker) overran(took time.Duration) bool {
+	limit := w.app.cfg.TransactionTimeout
+	return took > limit && w.busy > limit/2
 }
 
 // pause waits a moment after an abort, longer with each one in a row.

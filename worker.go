@@ -44,6 +44,7 @@ type worker struct {
 	tasks   map[statestore.TaskID]*running
 	byTopic map[string]map[int32]slot // inputs of running tasks
 	began   time.Time                 // of the open transaction: its first record or timer; zero between transactions
+	busy    time.Duration             // of the open transaction: what its records and timers took, without waiting for Kafka
 	// overdue: a commit in the middle of a poll was followed by a new transaction at once. Under a backlog that goes on for
 	// ever, and checkpoints and restored tasks, which wait for a moment between transactions, would never have one.
 	overdue bool
@@ -198,6 +199,8 @@ func (w *worker) between() error {
 // inTransaction reports that some task has steps that are not committed.
 func (w *worker) inTransaction() bool { return !w.began.IsZero() }
 
+func (w *worker) beginAt(now time.Time) { w.began, w.busy = now, 0 }
+
 // pollRecords bounds one poll, so that commits and events are never far away.
 const pollRecords = 8192
 
@@ -269,8 +272,8 @@ func (w *worker) process(fetches kgo.Fetches) error {
 // step processes one record.
 func (w *worker) step(s slot, r *kgo.Record) error {
 	now := w.clock
-	if w.began.IsZero() {
-		w.began = now
+	if !w.inTransaction() {
+		w.beginAt(now)
 	}
 	if w.app.cfg.Steps != nil {
 		if err := w.at(step.Process); err != nil {
@@ -286,11 +289,15 @@ func (w *worker) step(s slot, r *kgo.Record) error {
 		return err
 	}
 	w.clock = now.Add(time.Since(now)) // one reading for each record; that of the wall clock would double its cost
-	if w.mustCommitNow(s, r, w.clock.Sub(now)) {
-		w.overdue = true
-		return w.commit(w.ctx)
+	took := w.clock.Sub(now)
+	w.busy += took
+	if !w.mustCommitNow(s, r, took) {
+		return nil
 	}
-	return nil
+	w.overdue = true
+	err := w.commit(w.ctx)
+	w.clock = time.Now() // what the commit took is no time of the next record
+	return err
 }
 
 // fill turns the client's record into a plain value. The value is used again for the next record.
@@ -307,12 +314,13 @@ func (w *worker) fireTimers() error {
 		if err != nil {
 			return err
 		}
-		if r.task.Dirty() && w.began.IsZero() {
-			w.began = now
+		if r.task.Dirty() && !w.inTransaction() {
+			w.beginAt(now)
 		}
 		if err := w.session.produceOutputs(r); err != nil {
 			return err
 		}
+		w.busy += time.Since(now)
 		if more {
 			return w.commit(w.ctx)
 		}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -30,6 +31,8 @@ type Loss struct {
 	// Delay, with an answer, holds it back instead of losing it: beyond the client's patience it comes too late. With a
 	// request it lets the lost request arrive after all, when its sender has given up.
 	Delay time.Duration
+	// Err, with an answer to EndTxn, is what it says instead: the request was executed, and its sender is told otherwise.
+	Err *kerr.Error
 }
 
 // LossHandle tells how often a Loss has happened.
@@ -90,7 +93,7 @@ func (w *wire) dialer(process, host string) func(context.Context, string, string
 		if err != nil {
 			return nil, err
 		}
-		return &wireConn{Conn: conn, wire: w, process: process, host: host, held: map[uint32]*LossHandle{}}, nil
+		return &wireConn{Conn: conn, wire: w, process: process, host: host, held: map[uint32]held{}}, nil
 	}
 }
 
@@ -123,11 +126,17 @@ type wireConn struct {
 	process, host string
 
 	mu       sync.Mutex
-	held     map[uint32]*LossHandle // by correlation id: what happens to the answer
+	held     map[uint32]held // by correlation id: what happens to the answer
 	deadline time.Time
 	closed   bool
 
 	answer []byte // read and not yet handed out
+}
+
+// held is what happens to the answer of a request of that version.
+type held struct {
+	*LossHandle
+	version int16
 }
 
 // errBroken is what a client sees of a broken connection.
@@ -166,7 +175,7 @@ func (c *wireConn) Write(p []byte) (int, error) {
 		return 0, errBroken("write")
 	}
 	c.mu.Lock()
-	c.held[correlation] = h
+	c.held[correlation] = held{h, int16(binary.BigEndian.Uint16(p[6:]))}
 	c.mu.Unlock()
 	return c.Conn.Write(p)
 }
@@ -215,7 +224,7 @@ func (c *wireConn) Read(p []byte) (int, error) {
 		}
 		<-time.After(latency)
 		if len(frame) >= 8 {
-			if err := c.receive(binary.BigEndian.Uint32(frame[4:])); err != nil {
+			if frame, err = c.receive(frame); err != nil {
 				return 0, err
 			}
 		}
@@ -226,22 +235,42 @@ func (c *wireConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// receive applies what happens to an answer.
-func (c *wireConn) receive(correlation uint32) error {
+// receive applies what happens to an answer, and returns what is left of it.
+func (c *wireConn) receive(frame []byte) ([]byte, error) {
+	correlation := binary.BigEndian.Uint32(frame[4:])
 	c.mu.Lock()
 	h := c.held[correlation]
 	delete(c.held, correlation)
 	c.mu.Unlock()
-	if h == nil {
-		return nil
+	if h.LossHandle == nil {
+		return frame, nil
+	}
+	if h.loss.Err != nil {
+		c.wire.cluster.trace.fault("an answer to %s says %s to %s", h.loss.Key.Name(), h.loss.Err.Message, c.process)
+		return lie(frame, h.version, h.loss.Err)
 	}
 	if h.loss.Delay == 0 {
 		c.wire.cluster.trace.fault("an answer to %s is lost for %s", h.loss.Key.Name(), c.process)
 		_ = c.Close()
-		return errBroken("read")
+		return nil, errBroken("read")
 	}
 	c.wire.cluster.trace.fault("an answer to %s is %v late for %s", h.loss.Key.Name(), h.loss.Delay, c.process)
-	return c.holdBack(h.loss.Delay)
+	return frame, c.holdBack(h.loss.Delay)
+}
+
+// lie puts an error into an answer to EndTxn.
+func lie(frame []byte, version int16, e *kerr.Error) ([]byte, error) {
+	resp := kmsg.NewPtrEndTxnResponse()
+	resp.SetVersion(version)
+	body := 8 // behind size and correlation id
+	if resp.IsFlexible() {
+		body++ // and a header without tags
+	}
+	if err := resp.ReadFrom(frame[body:]); err != nil {
+		return nil, err
+	}
+	resp.ErrorCode = e.Code
+	return resp.AppendTo(frame[:body]), nil // of the same length
 }
 
 // holdStep is how often a held answer looks at the read deadline, which the client may change while it waits.

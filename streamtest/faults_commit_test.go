@@ -13,6 +13,7 @@ import (
 	"github.com/oncemill/oncemill"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/step"
+	"github.com/oncemill/oncemill/record"
 	"github.com/oncemill/oncemill/streamtest"
 )
 
@@ -32,25 +33,19 @@ func TestCrashInACommit(t *testing.T) {
 	for _, at := range crashSteps {
 		for _, lost := range losses {
 			t.Run(fmt.Sprintf("%s/%d%%", at.step, lost), func(t *testing.T) {
-				l := newLedger(ledgerOptions{})
-				l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
-					a := c.Start("a")
-					c.Produce("commands", adds("before", "k", 3)...)
-					c.AwaitCommitted("events", 3)
-					c.Settle()
-					before := c.Commits("commands")[0]
-					crash := a.CrashAt(string(at.step), 1, lost)
-					c.Produce("commands", account("m", "k", "add 5"))
+				play(t, setting{}, func(s *scene) {
+					before := s.c.Commits("commands")[0]
+					crash := s.a.CrashAt(string(at.step), 1, lost)
+					s.send(account("n", "k", "add 5"))
 					crash.Await()
-					a.Start()
-					c.AwaitCommitted("events", 4)
-					l.verify(t, c, l.judge(c))
+					s.a.Start()
+					s.verified()
 					runs := 2
 					if at.committed || at.step == step.Process {
 						runs = 1
 					}
-					l.wantRunsOf(t, "m", runs)
-					if after := c.Commits("commands")[0]; after.N != before.N+1 {
+					s.wantRunsOf(t, "n", runs)
+					if after := s.c.Commits("commands")[0]; after.N != before.N+1 {
 						t.Fatalf("transaction %d after %d", after.N, before.N)
 					}
 				})
@@ -59,37 +54,66 @@ func TestCrashInACommit(t *testing.T) {
 	}
 }
 
-// TestUnknownOutcome: the process lives, and EndTxn's answer is missing.
-func TestUnknownOutcome(t *testing.T) {
+// unknown lets EndTxn fail for one transaction, until the worker resolves its outcome; then it lets the worker go on. Between the
+// two nothing may be processed (R5).
+func (s *scene) unknown(loss streamtest.Loss, message streamtest.Message) {
+	s.t.Helper()
+	loss.Key, loss.Times = kmsg.EndTxn, -1
+	h := s.c.Lose(loss)
+	processed := 0
+	resolve := s.a.CallAt(string(step.Resolve), 1, func() {
+		h.Remove()
+		processed = s.a.Steps(string(step.Process))
+		s.send(account("waiting", "k", "add 1"))
+	})
+	resolved := s.a.CallAt(string(step.Resolved), 1, func() {
+		if n := s.a.Steps(string(step.Process)); n != processed || s.runs("waiting") != 0 {
+			s.t.Errorf("%d records were processed before the outcome was known", n-processed)
+		}
+	})
+	s.send(message)
+	resolve.Await()
+	resolved.Await()
+	if h.Hits() == 0 {
+		s.t.Fatal("no request was struck")
+	}
+}
+
+// The process lives, and EndTxn or its answer is missing: with an answer that never comes, and with one that comes when nobody
+// waits for it.
+func TestR5UnknownOutcome(t *testing.T) {
 	for _, lostRequest := range []bool{true, false} {
 		for _, delay := range []time.Duration{0, 30 * time.Second} {
 			t.Run(fmt.Sprintf("request lost %v, %v late", lostRequest, delay), func(t *testing.T) {
-				l := newLedger(ledgerOptions{})
-				l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
-					a := c.Start("a")
-					c.Produce("commands", adds("before", "k", 3)...)
-					c.AwaitCommitted("events", 3)
-					c.Settle()
-					loss := c.Lose(streamtest.Loss{Key: kmsg.EndTxn, Request: lostRequest, Delay: delay, Times: -1})
-					resolved := a.CallAt(string(step.Resolve), 1, loss.Remove)
-					c.Produce("commands", account("m", "k", "add 5"))
-					c.AwaitCommitted("events", 4)
-					c.Pass(time.Minute)
-					if !resolved.Reached() || loss.Hits() == 0 {
-						t.Fatalf("resolved %v, %d requests struck", resolved.Reached(), loss.Hits())
-					}
-					l.verify(t, c, l.judge(c))
-					if lostRequest {
-						l.wantRunsOf(t, "m", 2)
-					} else {
-						l.wantRunsOf(t, "m", 1)
-					}
-					c.Produce("commands", account("after", "k", "add 1"))
-					c.AwaitCommitted("events", 5)
-					l.verify(t, c, l.judge(c))
+				play(t, setting{}, func(s *scene) {
+					s.unknown(streamtest.Loss{Request: lostRequest, Delay: delay}, account("n", "k", "add 5"))
+					s.c.Pass(time.Minute)
+					s.verified()
+					s.wantRunsOf(t, "n", map[bool]int{true: 2, false: 1}[lostRequest])
+					s.goesOn("after")
+					s.ranOnce("m0", "waiting", "after")
 				})
 			})
 		}
+	}
+}
+
+// The commit was executed, and its answer is dropped, or says UNKNOWN_SERVER_ERROR, or something that sounds final.
+func TestS5ExecutedCommitIsAnsweredWithAnError(t *testing.T) {
+	for _, e := range []*kerr.Error{nil, kerr.UnknownServerError, kerr.RequestTimedOut, kerr.InvalidTxnState, kerr.InvalidProducerEpoch} {
+		t.Run(fmt.Sprint(e), func(t *testing.T) {
+			play(t, setting{}, func(s *scene) {
+				s.unknown(streamtest.Loss{Err: e}, account("n", "k", "add 5"))
+				s.verified()
+				s.ranOnce("m0", "n", "waiting")
+				if out := s.c.Committed("events"); string(out[3].Value) != "8" || streamtest.Header(out[3], record.HeaderCause) != "commands/0@3" {
+					t.Fatalf("the event is %q of %s", out[3].Value, streamtest.Header(out[3], record.HeaderCause))
+				}
+				s.a.Restart(100)
+				s.goesOn("after")
+				s.ranOnce("n", "after")
+			})
+		})
 	}
 }
 

@@ -23,6 +23,8 @@ import (
 // ledger is the application of the fault tests. It keeps a balance by key; its commands are
 //
 //	add N              adds N and forwards the new balance
+//	remind NAME SECONDS adds 1, and sets a timer like alarm
+//	fail               adds 1 and forwards the new balance, and then fails
 //	alarm NAME SECONDS sets a wall-clock timer, SECONDS after the time at which the handler first sees the message
 //	slow SECONDS       adds 1, after a wait
 //	big BYTES          adds 1 and forwards that many bytes
@@ -37,6 +39,8 @@ type ledger struct {
 		runs  map[string]int // handler runs by message id
 		fired int
 	}
+	// onMessage, if set, runs first in the handler.
+	onMessage func(key string)
 	// onTimer, if set, runs in the timer handler after everything else.
 	onTimer func(ctx *processor.Context[string, string]) error
 }
@@ -45,6 +49,7 @@ type ledgerOptions struct {
 	process, produce, timer processor.Policy // process is for what cannot be encoded, too
 	window                  time.Duration
 	app                     string
+	duplicate               dedup.Policy
 }
 
 func newLedger(o ledgerOptions) *ledger {
@@ -58,7 +63,7 @@ func newLedger(o ledgerOptions) *ledger {
 	l.mu.runs = map[string]int{}
 	l.topo.Defaults(processor.Policies{Process: o.process, Encode: o.process, Produce: o.produce, Timer: o.timer})
 	in := topology.Source(l.topo, "commands", "commands", serde.String(), serde.String(),
-		topology.Deduplicate(dedup.Config{ID: dedup.Header(idName), Window: o.window}))
+		topology.Deduplicate(dedup.Config{ID: dedup.Header(idName), Window: o.window, OnDuplicate: o.duplicate}))
 	out := topology.Process(l.topo, "book", in, l.book, topology.OnTimer(l.balances, l.ring))
 	topology.Sink(l.topo, "events", out, "events", serde.String(), serde.String())
 	return l
@@ -69,6 +74,9 @@ func (l *ledger) book(ctx *processor.Context[string, string], r record.Record[st
 	l.mu.Lock()
 	l.mu.runs[string(id)]++
 	l.mu.Unlock()
+	if l.onMessage != nil {
+		l.onMessage(r.Key)
+	}
 	words := strings.Fields(r.Value)
 	balance, _, err := l.balances.Get(ctx, r.Key)
 	if err != nil {
@@ -78,16 +86,8 @@ func (l *ledger) book(ctx *processor.Context[string, string], r record.Record[st
 	switch words[0] {
 	case "drop":
 		return l.balances.Delete(ctx, r.Key)
-	case "alarm":
-		seconds, err := strconv.Atoi(words[2])
-		if err != nil {
-			return err
-		}
-		if err := l.balances.Put(ctx, r.Key, balance); err != nil {
-			return err
-		}
-		return l.balances.Schedule(ctx, r.Key, statestore.Timer{Name: words[1], Clock: statestore.WallClock,
-			At: r.Timestamp.Add(time.Duration(seconds) * time.Second)})
+	case "remind", "fail":
+		n = 1
 	case "slow":
 		seconds, err := strconv.Atoi(words[1])
 		if err != nil {
@@ -109,10 +109,28 @@ func (l *ledger) book(ctx *processor.Context[string, string], r record.Record[st
 	if err := l.balances.Put(ctx, r.Key, balance+n); err != nil {
 		return err
 	}
+	if words[0] == "alarm" || words[0] == "remind" {
+		if err := l.alarm(ctx, r, words); err != nil || words[0] == "alarm" {
+			return err
+		}
+	}
 	if reply == "" {
 		reply = strconv.FormatInt(balance+n, 10)
 	}
-	return ctx.Forward(record.New(r.Key, reply))
+	if err := ctx.Forward(record.New(r.Key, reply)); err != nil || words[0] != "fail" {
+		return err
+	}
+	return errHandler
+}
+
+// alarm sets the timer that the words of a command describe.
+func (l *ledger) alarm(ctx *processor.Context[string, string], r record.Record[string, string], words []string) error {
+	seconds, err := strconv.Atoi(words[2])
+	if err != nil {
+		return err
+	}
+	return l.balances.Schedule(ctx, r.Key, statestore.Timer{Name: words[1], Clock: statestore.WallClock,
+		At: r.Timestamp.Add(time.Duration(seconds) * time.Second)})
 }
 
 func (l *ledger) ring(ctx *processor.Context[string, string], key string, t statestore.Timer) error {
@@ -195,8 +213,10 @@ func (l *ledger) judge(c *streamtest.Cluster) *books {
 			j.balances[key]++
 			j.outputs[key] = append(j.outputs[key], strings.Repeat("x", n))
 			continue
-		case "slow":
+		case "slow", "remind":
 			j.balances[key]++
+		case "fail":
+			continue
 		case "add":
 			n, _ := strconv.ParseInt(words[1], 10, 64)
 			j.balances[key] += n

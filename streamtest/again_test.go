@@ -201,8 +201,8 @@ func TestDelayedRetryInOrder(t *testing.T) {
 	})
 }
 
-// The marker of a parked record is not evicted while the record waits (R8).
-func TestParkedRecordOutlivesItsWindow(t *testing.T) {
+// The marker of a parked record is not evicted while the record waits.
+func TestR8ParkedRecordOutlivesItsWindow(t *testing.T) {
 	p := newPayments(paymentOptions{failure: processor.DelayedRetry(processor.DeadLetter(), 10*window)})
 	broken := true
 	failing(p, &broken)

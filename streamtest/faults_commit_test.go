@@ -44,9 +44,9 @@ func TestCrashInACommit(t *testing.T) {
 					if at.committed || at.step == step.Process {
 						runs = 1
 					}
-					s.wantRunsOf(t, "n", runs)
+					s.wantRunsOf(s.t, "n", runs)
 					if after := s.c.Commits("commands")[0]; after.N != before.N+1 {
-						t.Fatalf("transaction %d after %d", after.N, before.N)
+						s.t.Fatalf("transaction %d after %d", after.N, before.N)
 					}
 				})
 			})
@@ -89,7 +89,7 @@ func TestR5UnknownOutcome(t *testing.T) {
 					s.unknown(streamtest.Loss{Request: lostRequest, Delay: delay}, account("n", "k", "add 5"))
 					s.c.Pass(time.Minute)
 					s.verified()
-					s.wantRunsOf(t, "n", map[bool]int{true: 2, false: 1}[lostRequest])
+					s.wantRunsOf(s.t, "n", map[bool]int{true: 2, false: 1}[lostRequest])
 					s.goesOn("after")
 					s.ranOnce("m0", "waiting", "after")
 				})
@@ -107,7 +107,7 @@ func TestS5ExecutedCommitIsAnsweredWithAnError(t *testing.T) {
 				s.verified()
 				s.ranOnce("m0", "n", "waiting")
 				if out := s.c.Committed("events"); string(out[3].Value) != "8" || streamtest.Header(out[3], record.HeaderCause) != "commands/0@3" {
-					t.Fatalf("the event is %q of %s", out[3].Value, streamtest.Header(out[3], record.HeaderCause))
+					s.t.Fatalf("the event is %q of %s", out[3].Value, streamtest.Header(out[3], record.HeaderCause))
 				}
 				s.a.Restart(100)
 				s.goesOn("after")

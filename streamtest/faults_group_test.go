@@ -27,19 +27,19 @@ func TestS40Zombie(t *testing.T) {
 				b := s.c.Start("b")
 				s.goesOn("o0", "o1")
 				if b.Steps(string(step.Start)) != 1 {
-					t.Fatal("b has not taken the task over")
+					s.t.Fatal("b has not taken the task over")
 				}
 				n := s.c.Transactions("commands_0")
 				s.a.Heal()
 				frozen.Thaw()
 				s.c.Pass(2 * time.Minute)
 				if got := s.c.Transactions("commands_0"); got != n {
-					t.Fatalf("transaction %d after the zombie came back, %d before", got, n)
+					s.t.Fatalf("transaction %d after the zombie came back, %d before", got, n)
 				}
 				s.verified()
 				s.goesOn("p0", "p1")
 				s.ranOnce("m0", "o0", "p0")
-				s.wantRunsOf(t, "n", 2)
+				s.wantRunsOf(s.t, "n", 2)
 			})
 		})
 	}
@@ -104,14 +104,14 @@ func TestS43CleanMoveThenADuplicate(t *testing.T) {
 		s.goesOn("n")
 		s.ranOnce("m0", "m1", "m2", "n")
 		if b.Steps(string(step.Start)) != 1 {
-			t.Fatal("the task did not move")
+			s.t.Fatal("the task did not move")
 		}
 	})
 }
 
 // atRevocation is a cluster of two partitions whose commits are far apart, and process a which has processed m and n, one in
 // each, and not committed.
-func atRevocation(t *testing.T, before func(a *streamtest.Process), act func(s *scene)) {
+func atRevocation(t *testing.T, before, act func(s *scene)) {
 	l := newLedger(ledgerOptions{})
 	o := streamtest.ClusterOptions{Partitions: 2, Configure: configure(func(cfg *oncemill.Config) {
 		cfg.CommitInterval, cfg.TransactionTimeout = 30*time.Second, time.Minute
@@ -119,7 +119,7 @@ func atRevocation(t *testing.T, before func(a *streamtest.Process), act func(s *
 	l.simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
 		s := &scene{ledger: l, t: t, c: c, a: c.Start("a")}
 		c.AwaitTasks(2)
-		before(s.a)
+		before(s)
 		s.send(account("m", "k0", "add 1"), account("n", "k1", "add 1"))
 		c.Until("a to process", func() bool { return l.runs("m")+l.runs("n") == 2 })
 		act(s)
@@ -133,10 +133,10 @@ func atRevocation(t *testing.T, before func(a *streamtest.Process), act func(s *
 // A waiting rebalance makes the commit due, and the task goes only after it.
 func TestR11RevokeWhileATransactionIsOpen(t *testing.T) {
 	var revoke *streamtest.StepHook
-	atRevocation(t, func(a *streamtest.Process) {
-		revoke = a.CallAt(string(step.Revoke), 1, func() {
-			if a.Steps(string(step.Applied)) == 0 {
-				t.Error("the task is revoked before the open transaction is committed")
+	atRevocation(t, func(s *scene) {
+		revoke = s.a.CallAt(string(step.Revoke), 1, func() {
+			if s.a.Steps(string(step.Applied)) == 0 {
+				s.t.Error("the task is revoked before the open transaction is committed")
 			}
 		})
 	}, func(s *scene) {
@@ -144,7 +144,7 @@ func TestR11RevokeWhileATransactionIsOpen(t *testing.T) {
 		s.c.Start("b")
 		revoke.Await()
 		if took := time.Since(began); took > 20*time.Second {
-			t.Fatalf("the revocation came after %v: it waited for the commit interval", took)
+			s.t.Fatalf("the revocation came after %v: it waited for the commit interval", took)
 		}
 	})
 }
@@ -152,13 +152,13 @@ func TestR11RevokeWhileATransactionIsOpen(t *testing.T) {
 // While the owner is held before its commit, its revocation is not answered, so nobody else is given the task, however long it
 // takes.
 func TestR11TaskMovesOnlyWhenItsOwnerHasLetGo(t *testing.T) {
-	atRevocation(t, func(*streamtest.Process) {}, func(s *scene) {
+	atRevocation(t, func(*scene) {}, func(s *scene) {
 		held := s.a.FreezeAt(string(step.Seal), 1)
 		b := s.c.Start("b")
 		held.Await()
 		s.c.Pass(10 * time.Second)
 		if tasks := b.Tasks(); len(tasks) != 0 {
-			t.Errorf("b was given %v while a had not committed", tasks)
+			s.t.Errorf("b was given %v while a had not committed", tasks)
 		}
 		held.Thaw()
 		s.c.Until("b to have a task", func() bool { return len(b.Tasks()) == 1 })
@@ -244,7 +244,7 @@ func TestFrozenDeltaOfATaskThatMovesAwayComesBackAndIsDropped(t *testing.T) {
 		b.LoseDisk()
 		// The log no longer has what came between, so that a has to drop what it holds.
 		if err := s.c.Broker().DeleteRecords(balancesLog, 0, cut); err != nil {
-			t.Fatal(err)
+			s.t.Fatal(err)
 		}
 		s.a.Heal()
 		s.c.Until("a to have the task again", func() bool { return s.a.Steps(string(step.Drop)) == 1 })

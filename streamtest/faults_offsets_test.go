@@ -59,7 +59,7 @@ func TestOffsetMovedBeyondIsRefused(t *testing.T) {
 	}, func(s *scene) {
 		s.wantRefused(problem.OffsetAhead, "AcceptSkip")
 		if got := len(s.c.Committed("events")); got != 3 {
-			t.Fatalf("%d outputs", got)
+			s.t.Fatalf("%d outputs", got)
 		}
 	})
 }
@@ -74,9 +74,9 @@ func TestOffsetMovedBeyondIsAcceptedOnPurpose(t *testing.T) {
 		out := s.c.AwaitCommitted("events", 4)
 		s.c.Settle()
 		s.c.CheckState()
-		s.wantRunsOf(t, "skipped0", 0)
+		s.wantRunsOf(s.t, "skipped0", 0)
 		if string(out[3].Value) != "4" {
-			t.Fatalf("the last output is %q", out[3].Value)
+			s.t.Fatalf("the last output is %q", out[3].Value)
 		}
 		s.a.Restart(100)
 		s.send(account("again", "k", "add 1"))
@@ -119,7 +119,7 @@ func (s *scene) loseInput() {
 func TestOffsetOutOfRange(t *testing.T) {
 	playStopped(t, setting{}, func(s *scene, _ *kadm.Client) { s.loseInput() }, func(s *scene) {
 		s.wantRefused(problem.OffsetOutOfRange, "1 records are gone")
-		s.wantRunsOf(t, "gone1", 0)
+		s.wantRunsOf(s.t, "gone1", 0)
 	})
 }
 
@@ -130,7 +130,7 @@ func TestOffsetOutOfRangeWhileRunning(t *testing.T) {
 		s.loseInput()
 		s.a.Heal()
 		s.wantRefused(problem.OffsetOutOfRange, "commands/0")
-		s.wantRunsOf(t, "gone1", 0)
+		s.wantRunsOf(s.t, "gone1", 0)
 	})
 }
 
@@ -173,7 +173,7 @@ func TestS48InputRecreated(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		playStopped(t, setting{}, recreate, func(s *scene) {
 			s.wantRefused(problem.TopicRecreated, "AcceptRecreated")
-			s.wantRunsOf(t, "n0", 0)
+			s.wantRunsOf(s.t, "n0", 0)
 		})
 	})
 	t.Run("accepted", func(t *testing.T) {
@@ -184,7 +184,7 @@ func TestS48InputRecreated(t *testing.T) {
 			s.c.CheckState()
 			s.ranOnce("m0", "n0") // m0 is the same message under the same id; n0, at offset 1, no redelivery
 			if e := streamtest.FreshEntries(s.c, s.balances); len(out) != 4 || len(e) != 1 || e[0].Value != 4 {
-				t.Fatalf("%d outputs, balances %v", len(out), e)
+				s.t.Fatalf("%d outputs, balances %v", len(out), e)
 			}
 		})
 	})
@@ -193,7 +193,7 @@ func TestS48InputRecreated(t *testing.T) {
 func TestS49PartitionsChanged(t *testing.T) {
 	playStopped(t, setting{}, func(s *scene, admin *kadm.Client) {
 		if _, err := admin.CreatePartitions(context.Background(), 1, "commands"); err != nil {
-			t.Fatal(err)
+			s.t.Fatal(err)
 		}
 	}, func(s *scene) {
 		s.wantRefused(problem.PartitionsChanged, "ledger-balances-changelog")
@@ -227,7 +227,7 @@ func TestSourceThatStaysEmpty(t *testing.T) {
 	play(t, setting{}, func(s *scene) {
 		replay, ok := s.c.Commits("ledger-commands-replay")[0]
 		if !ok || replay.Offset != 0 || replay.N == 0 {
-			t.Fatalf("the position of the empty input is %+v, %v", replay, ok)
+			s.t.Fatalf("the position of the empty input is %+v, %v", replay, ok)
 		}
 		s.a.Restart(100)
 		s.goesOn("after")

@@ -49,8 +49,8 @@ func TestBrokersWithoutTransactionVersionTwo(t *testing.T) {
 	})
 }
 
-// TestEveryCommitNamesMemberAndGeneration: R7. Without them nothing fences a zombie.
-func TestEveryCommitNamesMemberAndGeneration(t *testing.T) {
+// Without them nothing fences a zombie.
+func TestR7EveryCommitNamesMemberAndGeneration(t *testing.T) {
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		commits, bad := 0, 0

@@ -36,7 +36,7 @@ func TestRestoreOfAStateThatHasCaughtUp(t *testing.T) {
 		s.a.Start()
 		s.c.AwaitTasks(1)
 		if task := s.a.Tasks()[0]; task.Restored != 0 || task.N != n {
-			t.Fatalf("%+v, want transaction %d and nothing restored", task, n)
+			s.t.Fatalf("%+v, want transaction %d and nothing restored", task, n)
 		}
 		s.goesOn("after")
 		s.ranOnce("m0", "m1", "m2", "after")
@@ -48,12 +48,12 @@ func TestRestoreOfATailThatIsACommitMarker(t *testing.T) {
 	play(t, setting{}, func(s *scene) {
 		log := s.c.Committed(balancesLog)
 		if end := s.c.Broker().PartitionInfo(balancesLog, 0).HighWatermark; end != log[len(log)-1].Offset+2 {
-			t.Fatalf("the log ends at %d, its last record is at %d: that is no marker", end, log[len(log)-1].Offset)
+			s.t.Fatalf("the log ends at %d, its last record is at %d: that is no marker", end, log[len(log)-1].Offset)
 		}
 		s.a.Restart(100)
 		s.c.AwaitTasks(1)
 		if s.a.Tasks()[0].Restored == 0 {
-			t.Fatal("nothing was restored")
+			s.t.Fatal("nothing was restored")
 		}
 		s.goesOn("after")
 		s.ranOnce("m0", "m1", "m2", "after")
@@ -73,11 +73,11 @@ func TestRestoreOfATailThatIsAnAbortedBatch(t *testing.T) {
 				frozen.Await()
 				all, committed := s.c.Uncommitted(balancesLog), s.c.Committed(balancesLog)
 				if len(all) <= len(committed) || all[len(all)-1].Offset < committed[len(committed)-1].Offset {
-					t.Fatalf("%d records, %d of them committed: the tail is no aborted batch", len(all), len(committed))
+					s.t.Fatalf("%d records, %d of them committed: the tail is no aborted batch", len(all), len(committed))
 				}
 				frozen.Thaw()
 				s.verified()
-				s.wantRunsOf(t, "n", 2)
+				s.wantRunsOf(s.t, "n", 2)
 			})
 		})
 	}
@@ -103,13 +103,13 @@ func TestRestoreWaitsForAnOpenTransactionAtTheTail(t *testing.T) {
 				s.c.Until("b to restore", func() bool { return b.Steps(string(step.FetchOffsets)) > 0 })
 				s.c.Pass(30 * time.Second)
 				if info := s.c.Broker().PartitionInfo(balancesLog, 0); info.LastStableOffset == info.HighWatermark || b.Steps(string(step.Start)) != 0 {
-					t.Fatalf("the transaction is not open (%+v), or b has started", info)
+					s.t.Fatalf("the transaction is not open (%+v), or b has started", info)
 				}
 				s.verified()
 				if waited := time.Since(began); waited < 2*time.Minute {
-					t.Fatalf("b did not wait for the open transaction: %v", waited)
+					s.t.Fatalf("b did not wait for the open transaction: %v", waited)
 				}
-				s.wantRunsOf(t, "n", 2)
+				s.wantRunsOf(s.t, "n", 2)
 				s.a.Heal()
 				frozen.Thaw()
 				s.c.Pass(time.Minute)
@@ -169,7 +169,7 @@ func TestKillBetweenTheDropAndTheRestore(t *testing.T) {
 					s.a.Start()
 					s.c.AwaitTasks(1)
 					if s.a.Tasks()[0].Restored == 0 {
-						t.Fatal("nothing was restored")
+						s.t.Fatal("nothing was restored")
 					}
 					s.goesOn("after")
 				})
@@ -204,7 +204,7 @@ func TestRestoreOfADivergedLog(t *testing.T) {
 		s.a.Start()
 		s.goesOn("after")
 		if s.wantDropped(); asked == 0 {
-			t.Fatal("nobody asked for the end of an epoch")
+			s.t.Fatal("nobody asked for the end of an epoch")
 		}
 		s.ranOnce("m0", "m1", "m2", "after")
 	})

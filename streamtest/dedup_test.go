@@ -82,6 +82,7 @@ func TestS43DuplicateAfterAMove(t *testing.T) {
 	d.Commit()
 	wantRuns(t, p.runs, 2)
 	wantOrder(t, d, p, "o1", Order{Paid: true, Payments: 2})
+	wantOutput(t, d, "events", paid1, `{"order":"o1","attempt":2}`)
 }
 
 func TestS44RestoredStateIsByteEqual(t *testing.T) {
@@ -169,6 +170,8 @@ func TestS50Retention(t *testing.T) {
 	d.Commit()
 	wantRuns(t, p.runs, 3)
 	wantLetters(t, d, string(problem.IDTooOld))
+	wantOrder(t, d, p, "o1", Order{Paid: true, Payments: 3})
+	wantOutput(t, d, "events", paid1, `{"order":"o1","attempt":2}`, `{"order":"o1","attempt":3}`)
 	for _, m := range d.Markers() {
 		if m.Offset < 2 {
 			t.Fatalf("the marker of offset %d is still there", m.Offset)
@@ -212,7 +215,12 @@ func TestS52KindIsPartOfTheScope(t *testing.T) {
 	d.Pipe("commands", start, end, start, end)
 	d.Commit()
 	wantRuns(t, p.runs, 2)
+	wantOrder(t, d, p, "game", Order{Paid: true, Payments: 2})
+	wantMarkers(t, d, dedup.Applied, dedup.Applied)
 	events := d.Output("events")
+	if len(events) != 2 {
+		t.Fatalf("%d events", len(events))
+	}
 	if a, b := streamtest.Header(events[0], record.HeaderID), streamtest.Header(events[1], record.HeaderID); a == b {
 		t.Fatalf("both events have the id %s", a)
 	}
@@ -261,6 +269,9 @@ func TestS53PoisonInABatch(t *testing.T) {
 					t.Fatalf("%d events, want 4", n)
 				}
 				wantPosition(t, d, "commands", 6)
+				if orders := streamtest.Entries(d, p.orders); len(orders) != 4 || len(d.Markers()) != 5 {
+					t.Fatalf("orders %v, %d markers", orders, len(d.Markers()))
+				}
 				letters := d.DeadLetters()
 				if len(letters) != 1 || string(letters[0].Value) != "poison" || string(letters[0].Key) != "o1" ||
 					streamtest.Header(letters[0], "trace") != "t1" || streamtest.Header(letters[0], idName) != "bad" {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/oncemill/oncemill/internal/host"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/statestore"
 )
@@ -36,7 +35,7 @@ func (w *worker) commit(ctx context.Context) error {
 		w.began = time.Time{}
 		return nil
 	}
-	began, positions := w.began, w.takeEnds()
+	began, positions, timers := w.began, w.takeEnds(), w.takeTimers()
 	called := time.Now()
 	out, err := w.session.commit(ctx, dirty)
 	w.timing.end(called)
@@ -64,9 +63,7 @@ func (w *worker) commit(ctx context.Context) error {
 	}
 	if w.refused || w.overran(time.Since(began)) {
 		w.refused = false
-		if len(positions) > 0 {
-			w.solo = &soloRun{until: positions}
-		}
+		w.solo = &soloRun{until: positions, timers: timers}
 	}
 	w.rewind()
 	return w.pause(ctx)
@@ -134,15 +131,7 @@ func (w *worker) mustCommitNow(s slot, r *kgo.Record, took time.Duration) bool {
 		w.log.Warn("a slow record", "position", fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), "took", took, "limit", cfg.TransactionTimeout)
 	}
 	if w.solo != nil {
-		if until, ok := w.solo.until[s]; ok && r.Offset+1 >= until {
-			delete(w.solo.until, s)
-		}
-		if took > cfg.TransactionTimeout {
-			s.run.task.RefuseRecord(r.Topic, r.Offset, &host.Failure{Phase: host.PhaseProcess, Err: problem.New(problem.HandlerTooSlow,
-				fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), "it took %v alone", took.Round(time.Millisecond))})
-		}
-		w.alone = true
-		w.endSolo()
+		w.ranAlone(s, r, took)
 		return true
 	}
 	if w.clock.Sub(w.began) > cfg.TransactionTimeout/2 || w.session.produced > cfg.CommitRecords {

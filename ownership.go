@@ -101,6 +101,7 @@ func (w *worker) release(ids []statestore.TaskID) error {
 			for i := range r.ends {
 				delete(w.solo.until, slot{r, i})
 			}
+			delete(w.solo.timers, r)
 			w.endSolo()
 		}
 		if err := r.close(); err != nil {

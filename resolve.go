@@ -40,8 +40,8 @@ func (s *session) rollBack(ctx context.Context, dirty []*running, cause error, c
 	return rolledBack, nil
 }
 
-// blame remembers the record whose output the broker refused for good, so that it meets its produce policy. Brokers refuse
-// batches: while several records run in one transaction, the next one runs them one by one to find out.
+// blame remembers the record or timer whose output the broker refused for good, so that it meets its produce policy. Brokers
+// refuse batches: while several run in one transaction, the next one runs them one by one to find out.
 func (s *session) blame(culprit *pending, cause error) error {
 	if culprit == nil || culprit.log || !refusedForGood(cause) {
 		return nil
@@ -50,8 +50,10 @@ func (s *session) blame(culprit *pending, cause error) error {
 		s.w.refused = true
 		return nil
 	}
-	if !culprit.owner.task.Refuse(culprit.output(), cause) {
-		return problem.Wrap(problem.ProduceFailed, fmt.Sprintf("an output of a timer to %q", culprit.Topic), cause)
+	filler := culprit.Topic == s.w.app.plan.Fillers
+	if filler || !culprit.owner.task.Refuse(culprit.output(), cause) {
+		return problem.Wrap(problem.ProduceFailed, fmt.Sprintf("topic %q", culprit.Topic), cause).
+			WithCure("make topic %q as it was when the application started; nothing is lost: the record or timer behind it runs again after a restart", culprit.Topic)
 	}
 	return nil
 }

@@ -281,7 +281,11 @@ func (w *worker) step(s slot, r *kgo.Record) error {
 		}
 	}
 	run := s.run
-	if err := run.task.Step(s.input, w.fill(run, s.input, r), now); err != nil {
+	do := (*task.Task).Step
+	if w.solo != nil {
+		do = (*task.Task).StepOnly
+	}
+	if err := do(run.task, s.input, w.fill(run, s.input, r), now); err != nil {
 		return err
 	}
 	run.ends[s.input] = r.Offset + 1
@@ -295,8 +299,13 @@ func (w *worker) step(s slot, r *kgo.Record) error {
 		return nil
 	}
 	w.overdue = true
+	rewinds := w.rewinds
 	err := w.commit(w.ctx)
-	w.clock = time.Now() // what the commit took is no time of the next record
+	if err == nil && w.solo != nil && w.rewinds == rewinds {
+		err = w.fireAlone(run) // those that the record made due
+	}
+	w.endSolo()
+	w.clock = time.Now() // what all of that took is no time of the next record
 	return err
 }
 
@@ -308,7 +317,11 @@ func (w *worker) fill(run *running, input int, r *kgo.Record) *record.Raw {
 }
 
 func (w *worker) fireTimers() error {
+	if w.solo != nil && !w.inTransaction() {
+		return w.fireTimersAlone()
+	}
 	now := time.Now()
+	at := now
 	for _, r := range w.tasks {
 		more, err := r.task.FireTimers(now)
 		if err != nil {
@@ -320,7 +333,8 @@ func (w *worker) fireTimers() error {
 		if err := w.session.produceOutputs(r); err != nil {
 			return err
 		}
-		w.busy += time.Since(now)
+		then := time.Now()
+		w.busy, at = w.busy+then.Sub(at), then
 		if more {
 			return w.commit(w.ctx)
 		}

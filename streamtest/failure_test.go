@@ -337,8 +337,8 @@ func TestInitIsDryRun(t *testing.T) {
 	}
 }
 
-// A timer has no record that could meet a produce policy: a refused output of it stops the application, and the timer is
-// still there.
+// A refused output of a timer meets the produce policy of its sink. By default that stops the application, and the timer is still
+// there after a restart.
 func TestRefusedOutputOfATimerStops(t *testing.T) {
 	no := true
 	a := newAlarms(processor.DeadLetter())
@@ -356,6 +356,8 @@ func TestRefusedOutputOfATimerStops(t *testing.T) {
 	}
 	wantTimers(t, d, "x")
 	no = false
+	d.Restart()
+	d.Advance(time.Second)
 	d.Commit()
 	wantOutput(t, d, "rings", "x payload of x")
 }

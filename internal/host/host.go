@@ -68,7 +68,8 @@ type Output struct {
 	ID [16]byte
 	// Node is the index of the sink, for the produce failure policy and metrics; -1 for a dead letter.
 	Node int
-	// CauseTopic and CauseOffset are the position of the input record; empty for a timer.
+	// CauseTopic and CauseOffset are the position of the input record. Of a timer the topic is empty, and the offset counts the
+	// firings of the transaction.
 	CauseTopic  string
 	CauseOffset int64
 }

@@ -121,9 +121,10 @@ func (t *Task) Confirm(written []Written) {
 		t.state.Apply(statestore.Position{Checkpoint: t.sealed, Logs: t.logs, Buckets: t.buckets, WrittenAt: t.clock})
 	}
 	t.committed = t.sealed
-	t.refused = nil
+	t.forgetRefusals()
 	t.memory.reset()
 	t.dirty, t.steps, t.outputs, t.outMark = false, 0, t.outputs[:0], 0
+	t.forgetFirings()
 }
 
 // updateBuckets notes, for a bucket that the transaction began, that it begins no earlier than the transaction's first
@@ -158,6 +159,7 @@ func (t *Task) Buckets() []statestore.BucketStart { return t.buckets }
 
 // Abort drops everything since the last confirmed transaction. The positions are those of that transaction.
 func (t *Task) Abort() {
+	t.keepRefusals()
 	if t.state != nil {
 		t.state.Discard()
 	}

@@ -172,6 +172,8 @@ func (t *Task) slot(n *host.Node, number uint32) dedup.Slot {
 func (t *Task) output(o host.Output) {
 	if t.current.timer == nil {
 		o.CauseTopic, o.CauseOffset = t.current.raw.Topic, t.current.raw.Offset
+	} else {
+		o.CauseOffset = int64(len(t.firings) - 1)
 	}
 	t.outputs = append(t.outputs, o)
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/oncemill/oncemill/dedup"
 	"github.com/oncemill/oncemill/internal/host"
-	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/processor"
 )
 
@@ -47,6 +46,38 @@ func (t *Task) settle(s *source, d dedup.Decision, failure *host.Failure, attemp
 	default:
 		return fmt.Errorf("%s: %w", t.current.place(), failure)
 	}
+}
+
+// conclude writes the marker of a record that is settled.
+func (t *Task) conclude(s *source, d *dedup.Decision, outcome dedup.Outcome) error {
+	if s.guard == nil {
+		return nil
+	}
+	var outputs []dedup.Output
+	if outcome == dedup.Applied && s.node.Dedup.OnDuplicate == dedup.ReplayOutputs {
+		outputs = recordable(t.outputs[t.outMark:])
+	}
+	t.now.markerTime = max(t.now.markerTime, t.current.timestamp)
+	return s.guard.Record(d, t.current.raw, t.now.markerTime, outcome, outputs)
+}
+
+// evict moves the horizons with marker time: whole buckets expire, the same on every replay. The markers of parked records
+// are written again first: a marker of work that is under way is never evicted (R8).
+func (t *Task) evict() error {
+	before, after := t.mark.markerTime, t.now.markerTime
+	for i := range t.sources {
+		s := &t.sources[i]
+		if s.guard == nil || s.input.Replay || !s.isFirstOf(t.sources[:i]) || s.guard.Horizon(before) == s.guard.Horizon(after) {
+			continue
+		}
+		if t.parked != nil {
+			if err := t.parked.renew(s, before, after); err != nil {
+				return err
+			}
+		}
+		t.state.SetHorizon(s.store, s.guard.Horizon(after))
+	}
+	return nil
 }
 
 func (t *Task) concludeFailed(s *source, d *dedup.Decision, outcome dedup.Outcome) error {
@@ -100,38 +131,4 @@ func (t *Task) keepsOrder() bool {
 		}
 	}
 	return false
-}
-
-// refusedRecord is a record by its position.
-type refusedRecord struct {
-	topic  string
-	offset int64
-}
-
-// Refuse remembers that the broker refused an output of a record, so that the record meets its produce policy when it is
-// processed again after the abort. A timer's output has no record, and a refused dead letter has no other policy to meet: then
-// Refuse returns false, and the error is fatal.
-func (t *Task) Refuse(o *host.Output, err error) bool {
-	if o.CauseTopic == "" || o.Node < 0 {
-		return false
-	}
-	t.RefuseRecord(o.CauseTopic, o.CauseOffset, &host.Failure{Phase: host.PhaseProduce, Node: t.cfg.Plan.Nodes[o.Node].Name,
-		Err: problem.Wrap(problem.ProduceFailed, fmt.Sprintf("topic %q", o.Topic), err)})
-	return true
-}
-
-// RefuseRecord remembers that a record may not run again: on the re-run it meets its failure policy instead.
-func (t *Task) RefuseRecord(topic string, offset int64, f *host.Failure) {
-	if t.refused == nil {
-		t.refused = map[refusedRecord]*host.Failure{}
-	}
-	t.refused[refusedRecord{topic, offset}] = f
-}
-
-// refusal returns the remembered failure of the current record.
-func (t *Task) refusal(s *source) *host.Failure {
-	if len(t.refused) == 0 {
-		return nil
-	}
-	return t.refused[refusedRecord{t.current.raw.Topic, t.current.raw.Offset}]
 }

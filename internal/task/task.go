@@ -88,8 +88,8 @@ type Task struct {
 	to      destination    // of the output before
 	slots   [][]dedup.Slot // by node and number
 
-	// refused are records whose output the broker refused in an aborted transaction (see Refuse).
-	refused map[refusedRecord]*host.Failure
+	refused map[refusedWork]*refusal
+	firings []*firing // timers that ran in the open transaction
 
 	current message
 	node    *host.Node
@@ -218,6 +218,7 @@ func (t *Task) rewind() {
 		}
 	}
 	t.dirty, t.steps, t.outputs, t.outMark = false, 0, t.outputs[:0], 0
+	t.forgetFirings()
 	t.failed, t.node = nil, nil
 	if t.timers != nil {
 		t.timers.forget()
@@ -267,6 +268,15 @@ func (t *Task) Close() error {
 // Step processes one record. An error ends the task: a policy said stop, or the state failed. Everything that is not fatal
 // is settled inside. The raw record and its bytes must stay unchanged until the transaction has ended.
 func (t *Task) Step(input int, raw *record.Raw, now time.Time) error {
+	before := t.steps
+	if err := t.StepOnly(input, raw, now); err != nil || t.steps == before {
+		return err
+	}
+	return t.fireStreamTimers()
+}
+
+// StepOnly is Step without the timers that the record makes due: FireOne runs each of them as a step of its own.
+func (t *Task) StepOnly(input int, raw *record.Raw, now time.Time) error {
 	s := &t.sources[input]
 	t.clock = now
 	t.consumed(input, raw)
@@ -280,7 +290,7 @@ func (t *Task) Step(input int, raw *record.Raw, now time.Time) error {
 		return err
 	}
 	t.next[input], t.epochs[input] = raw.Offset+1, raw.LeaderEpoch
-	return t.fireStreamTimers()
+	return nil
 }
 
 // admit runs a record that the position check let through.
@@ -359,38 +369,6 @@ func (t *Task) attempt(s *source, d dedup.Decision, attempts int) error {
 	t.now.markerTime = max(t.now.markerTime, t.now.streamTime)
 	t.Stats.Processed++
 	return t.evict()
-}
-
-// conclude writes the marker of a record that is settled.
-func (t *Task) conclude(s *source, d *dedup.Decision, outcome dedup.Outcome) error {
-	if s.guard == nil {
-		return nil
-	}
-	var outputs []dedup.Output
-	if outcome == dedup.Applied && s.node.Dedup.OnDuplicate == dedup.ReplayOutputs {
-		outputs = recordable(t.outputs[t.outMark:])
-	}
-	t.now.markerTime = max(t.now.markerTime, t.current.timestamp)
-	return s.guard.Record(d, t.current.raw, t.now.markerTime, outcome, outputs)
-}
-
-// evict moves the horizons with marker time: whole buckets expire, the same on every replay. The markers of parked records
-// are written again first: a marker of work that is under way is never evicted (R8).
-func (t *Task) evict() error {
-	before, after := t.mark.markerTime, t.now.markerTime
-	for i := range t.sources {
-		s := &t.sources[i]
-		if s.guard == nil || s.input.Replay || !s.isFirstOf(t.sources[:i]) || s.guard.Horizon(before) == s.guard.Horizon(after) {
-			continue
-		}
-		if t.parked != nil {
-			if err := t.parked.renew(s, before, after); err != nil {
-				return err
-			}
-		}
-		t.state.SetHorizon(s.store, s.guard.Horizon(after))
-	}
-	return nil
 }
 
 // noTime is later than any timer.

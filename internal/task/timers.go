@@ -250,8 +250,6 @@ func (t *Task) fire(clock statestore.Clock, until int64, limit int) (more bool, 
 		if err != nil {
 			return false, err
 		}
-		t.dirty = true
-		t.steps++
 		if err := t.fireOne(f); err != nil {
 			return false, err
 		}
@@ -260,8 +258,33 @@ func (t *Task) fire(clock statestore.Clock, until int64, limit int) (more bool, 
 	return due <= until, err
 }
 
+// FireOne runs the first timer that is due at now, by either clock; false when there is none.
+func (t *Task) FireOne(now time.Time) (fired bool, err error) {
+	if t.timers == nil {
+		return false, nil
+	}
+	t.clock = now
+	before := len(t.firings)
+	if _, err := t.fire(statestore.WallClock, now.UnixMilli(), 1); err != nil || len(t.firings) > before {
+		return err == nil, err
+	}
+	_, err = t.fire(statestore.StreamTime, t.now.streamTime, 1)
+	return err == nil && len(t.firings) > before, err
+}
+
+// Timers is the number of timers in the open transaction.
+func (t *Task) Timers() int { return len(t.firings) }
+
+func (t *Task) forgetFirings() {
+	clear(t.firings)
+	t.firings = t.firings[:0]
+}
+
 // fireOne removes the timer and calls its handler. Its failure harms no record and no other timer.
 func (t *Task) fireOne(f *firing) error {
+	t.dirty = true
+	t.steps++
+	t.firings = append(t.firings, f)
 	t.current = message{raw: &record.Raw{Position: record.Position{Partition: t.cfg.Partition, Offset: -1}, Timestamp: time.UnixMilli(f.due)},
 		timer: f, timestamp: min(f.due, max(t.now.streamTime, t.clock.UnixMilli()))}
 	gone := func() error {
@@ -278,15 +301,17 @@ func (t *Task) fireOne(f *firing) error {
 		if err := gone(); err != nil {
 			return err
 		}
-		failure := t.call(func() error { return t.callTimer(f) })
+		failure := t.timerRefusal(f)
 		if failure == nil {
-			t.Stats.TimersFired++
-			return nil
+			if failure = t.call(func() error { return t.callTimer(f) }); failure == nil {
+				t.Stats.TimersFired++
+				return nil
+			}
+			if fatal := fatalCause(failure); fatal != nil {
+				return fatal
+			}
+			failure.Phase = host.PhaseTimer
 		}
-		if fatal := fatalCause(failure); fatal != nil {
-			return fatal
-		}
-		failure.Phase = host.PhaseTimer
 		again, err := t.settleTimer(f, failure, attempt, gone)
 		if !again || err != nil {
 			return err
@@ -303,17 +328,19 @@ func (t *Task) callTimer(f *firing) error {
 	return port(f.key, statestore.Timer{Name: f.name, At: time.UnixMilli(f.due), Clock: f.clock, Payload: f.payload})
 }
 
-// settleTimer applies the timer policy; again asks for another attempt.
+// settleTimer applies the timer policy, or the produce policy of the sink whose output the broker refused; again asks for another
+// attempt.
 func (t *Task) settleTimer(f *firing, failure *host.Failure, attempt int, gone func() error) (again bool, err error) {
 	t.rollback()
-	t.Stats.Failures[host.PhaseTimer]++
+	t.Stats.Failures[failure.Phase]++
 	t.Stats.TimersFailed++
-	policy := t.policy(&source{node: &graph.Node{}}, failure)
-	if n := t.cfg.Plan.Node(f.node); n != nil {
-		policy = n.Policies.Timer
-	}
-	for policy.Action == processor.ActionRetry && attempt >= len(policy.Delays) {
-		attempt -= len(policy.Delays)
+	policy := t.timerPolicy(f, failure)
+	for {
+		if policy.Action == processor.ActionRetry && attempt >= len(policy.Delays) {
+			attempt -= len(policy.Delays)
+		} else if policy.Action != processor.ActionPark { // a timer cannot be parked: what comes after it decides
+			break
+		}
 		policy = policy.Next()
 	}
 	t.decided(failure, f.node, policy.Action)
@@ -333,4 +360,14 @@ func (t *Task) settleTimer(f *firing, failure *host.Failure, attempt int, gone f
 		return false, t.deadLetter(failure, &dedup.Decision{})
 	}
 	return false, fmt.Errorf("%s: %w", t.current.place(), failure)
+}
+
+func (t *Task) timerPolicy(f *firing, failure *host.Failure) processor.Policy {
+	if failure.Phase == host.PhaseProduce {
+		return t.policy(&source{node: &graph.Node{}}, failure)
+	}
+	if n := t.cfg.Plan.Node(f.node); n != nil {
+		return n.Policies.Timer
+	}
+	return processor.Policy{}
 }

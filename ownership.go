@@ -3,11 +3,9 @@ package oncemill
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/internal/problem"
@@ -263,25 +261,6 @@ func (w *worker) sortedTasks() []statestore.TaskID {
 		return int(a.Partition - b.Partition)
 	})
 	return ids
-}
-
-// fetchError decides about an error of reading an input.
-func (w *worker) fetchError(topic string, partition int32, err error) error {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return nil // the poll ended
-	}
-	place := fmt.Sprintf("%s/%d", topic, partition)
-	var loss *kgo.ErrDataLoss
-	switch {
-	case errors.As(err, &loss):
-		return problem.Wrap(problem.InputTruncated, place, err)
-	case errors.Is(err, kerr.OffsetOutOfRange):
-		return problem.Wrap(problem.OffsetOutOfRange, place, err)
-	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.TopicAuthorizationFailed):
-		return problem.Wrap(problem.TopicMissing, place, err)
-	}
-	w.log.Warn("reading an input failed; trying again", "input", place, "err", err)
-	return nil
 }
 
 // checkpoints renews readers whose checkpoint is done and begins the next ones.

@@ -209,13 +209,14 @@ func (t *Task) rewind() {
 		}
 	}
 	for i := range t.next {
-		t.next[i], t.epochs[i] = t.start[i], -1
+		t.next[i], t.epochs[i] = 0, -1
 		for _, in := range t.committed.Inputs {
 			// A topic that was deleted and created again has the name, but not the positions (S48).
 			if in.Topic == t.sources[i].input.Topic && in.TopicID == t.cfg.TopicIDs[i] {
-				t.next[i], t.epochs[i] = max(in.Next, t.start[i]), in.LeaderEpoch
+				t.next[i], t.epochs[i] = in.Next, in.LeaderEpoch
 			}
 		}
+		t.skip(i)
 	}
 	t.dirty, t.steps, t.outputs, t.outMark = false, 0, t.outputs[:0], 0
 	t.forgetFirings()
@@ -238,8 +239,18 @@ func (t *Task) Next(input int) int64 { return t.next[input] }
 // on purpose.
 func (t *Task) StartAt(input int, offset int64) {
 	t.start[input] = offset
-	t.next[input] = max(t.next[input], offset)
+	t.skip(input)
 }
+
+// skip goes on to where an input starts. The leader epoch of what lies before it is not known.
+func (t *Task) skip(input int) {
+	if t.start[input] > t.next[input] {
+		t.next[input], t.epochs[input] = t.start[input], -1
+	}
+}
+
+// LeaderEpoch is that of the record before Next, -1 when it is not known.
+func (t *Task) LeaderEpoch(input int) int32 { return t.epochs[input] }
 
 // Inputs are the topics of the task, in the order that Step counts them.
 func (t *Task) Inputs() []graph.Input { return t.cfg.Sub.Inputs }

@@ -21,12 +21,17 @@ const (
 	outputPatience = 5 * time.Minute
 )
 
-// restart kills a counting application in the middle of its work and measures how soon it goes on.
+// restart kills a counting application in the middle of its work and measures how soon it goes on. Its input grows while it
+// runs, so no other run can use it, and it is deleted in any case.
 func (s *Suite) restart(ctx context.Context, spec *Spec, in workloads.Input) (Run, error) {
+	run, err := s.killAndGoOn(ctx, spec, in)
+	return run, errors.Join(err, s.discard(ctx, in.Topic()))
+}
+
+func (s *Suite) killAndGoOn(ctx context.Context, spec *Spec, in workloads.Input) (_ Run, err error) {
 	ctx, cancel := context.WithTimeout(ctx, outputPatience)
 	defer cancel()
 	spec.Program, spec.Input, spec.Warm, spec.Records = W2, in.Topic(), 0, 0
-	s.inputs[in.Topic()] = true
 	for _, topic := range []string{in.Topic(), spec.Output} {
 		if err := workloads.CreateTopic(ctx, s.admin, topic); err != nil {
 			return Run{}, err
@@ -37,7 +42,7 @@ func (s *Suite) restart(ctx context.Context, spec *Spec, in workloads.Input) (Ru
 		return Run{}, err
 	}
 	bar := s.bar(Restart, in.Records)
-	defer bar.Done()
+	defer func() { end(bar, err) }()
 	checkpoints, err := s.runAndKill(ctx, spec, first, bar)
 	if err == nil {
 		err = s.append(ctx, in, first, in.Records)
@@ -46,7 +51,7 @@ func (s *Suite) restart(ctx context.Context, spec *Spec, in workloads.Input) (Ru
 		return Run{}, err
 	}
 	// What was sent before the kill lies below, whether it is committed or not.
-	from, err := workloads.Ends(ctx, spec.Brokers, spec.Output, false)
+	from, err := workloads.Ends(ctx, spec.Brokers, spec.Output)
 	if err != nil {
 		return Run{}, err
 	}
@@ -84,8 +89,9 @@ func (s *Suite) restart(ctx context.Context, spec *Spec, in workloads.Input) (Ru
 
 func (s *Suite) append(ctx context.Context, in workloads.Input, from, to int64) error {
 	bar := s.options.Progress("load "+Restart, "records", to-from)
-	defer bar.Done()
-	return workloads.Append(ctx, s.options.Brokers, in, from, to, bar.Add)
+	err := workloads.Append(ctx, s.options.Brokers, in, from, to, bar.Add)
+	end(bar, err)
+	return err
 }
 
 // runAndKill runs the application for some records and kills it. It returns the number of checkpoints that it had told of.

@@ -17,16 +17,18 @@ type Results struct {
 	Machine  Machine   `json:"machine"`
 	Runs     []Run     `json:"runs"`
 	Summary  []Summary `json:"summary"`
+	// Inputs are topics that were filled for these runs and still exist. The suite that ends deletes them.
+	Inputs []string `json:"inputs,omitempty"`
 
 	file string
 }
 
 // Settings decide what runs can be compared.
 type Settings struct {
-	Records               int64 `json:"records"`
-	MemoryKeys            int64 `json:"memoryKeys"`
-	RestartKeys           int64 `json:"restartKeys"`
-	CommitIntervalSeconds float64
+	Records               int64   `json:"records"`
+	MemoryKeys            int64   `json:"memoryKeys"`
+	RestartKeys           int64   `json:"restartKeys"`
+	CommitIntervalSeconds float64 `json:"commitIntervalSeconds"`
 }
 
 // Machine is where the results come from.
@@ -76,18 +78,49 @@ func openResults(o Options) (*Results, error) {
 	if old.Settings != r.Settings || old.Machine != r.Machine {
 		return nil, fmt.Errorf("results file %s is of other settings or another machine; name another file, or delete it", o.ResultsFile)
 	}
-	r.Runs = old.Runs
+	r.Runs, r.Inputs = old.Runs, old.Inputs
 	return r, nil
+}
+
+// Done is how many of the runs that were asked for there are, and how many were asked for.
+func (r *Results) Done(o Options) (done, asked int) {
+	for _, w := range o.Workloads {
+		runs := o.Runs
+		if w == Memory || w == Restart {
+			runs = 1
+		}
+		asked += runs
+		for round := 1; round <= runs; round++ {
+			if r.has(w, round) {
+				done++
+			}
+		}
+	}
+	return done, asked
 }
 
 func (r *Results) has(workload string, round int) bool {
 	return slices.ContainsFunc(r.Runs, func(run Run) bool { return run.Workload == workload && run.Round == round })
 }
 
-// add keeps a run, and writes the file so that it is whole at every moment.
+// add keeps a run.
 func (r *Results) add(run Run) error {
 	r.Runs = append(r.Runs, run)
 	r.summarize()
+	return r.save()
+}
+
+// addInput keeps the name of an input that was filled.
+func (r *Results) addInput(topic string) error {
+	if slices.Contains(r.Inputs, topic) { // filled once more, on other brokers
+		return nil
+	}
+	r.Inputs = append(r.Inputs, topic)
+	return r.save()
+}
+
+// save writes the file, if there is one, so that it is whole at every moment.
+func (r *Results) save() error {
 	if r.file == "" {
 		return nil
 	}

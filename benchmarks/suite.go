@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/benchmarks/workloads"
@@ -57,24 +58,36 @@ type Options struct {
 // Progress is one piece of work that is shown.
 type Progress interface {
 	Add(n int64)
+	// Done ends it complete, Abort ends it before.
 	Done()
+	Abort()
 }
 
 type noProgress struct{}
 
 func (noProgress) Add(int64) {}
 func (noProgress) Done()     {}
+func (noProgress) Abort()    {}
+
+func end(p Progress, err error) {
+	if err != nil {
+		p.Abort()
+		return
+	}
+	p.Done()
+}
 
 // Suite runs benchmarks against one cluster.
 type Suite struct {
 	options Options
 	series  string // keeps the topics and groups of this invocation apart
 	admin   *kadm.Client
-	inputs  map[string]bool // topics that are ready; true for those that were filled here
+	ready   map[string]bool // input topics
 	results *Results
 }
 
-// Measure runs all benchmarks and returns the results; with an error, those so far.
+// Measure runs all benchmarks and returns the results; with an error, those so far. On the brokers nothing stays but, after an
+// error and with a ResultsFile, the inputs that its continuation needs.
 func Measure(ctx context.Context, options Options) (*Results, error) {
 	if options.Progress == nil {
 		options.Progress = func(string, string, int64) Progress { return noProgress{} }
@@ -89,21 +102,17 @@ func Measure(ctx context.Context, options Options) (*Results, error) {
 	}
 	defer client.Close()
 	s := &Suite{options: options, series: fmt.Sprintf("%06x", rand.Uint32()>>8), admin: kadm.NewClient(client),
-		inputs: map[string]bool{}, results: results}
-	if err := s.rounds(ctx); err != nil {
+		ready: map[string]bool{}, results: results}
+	err = s.rounds(ctx)
+	results.summarize()
+	if err != nil && options.ResultsFile != "" {
 		return results, err
 	}
-	results.summarize()
-	// The inputs stay when a suite is interrupted, for its continuation.
-	for topic, ours := range s.inputs {
-		if !ours {
-			continue
-		}
-		if err := s.deleteTopics(ctx, topic); err != nil {
-			return results, err
-		}
+	for _, topic := range results.Inputs {
+		err = errors.Join(err, s.discard(ctx, topic))
 	}
-	return results, nil
+	results.Inputs = nil
+	return results, errors.Join(err, results.save())
 }
 
 func (s *Suite) rounds(ctx context.Context) error {
@@ -171,7 +180,7 @@ func (s *Suite) measure(ctx context.Context, workload string, spec *Spec) (Run, 
 		return Run{}, err
 	}
 	report, err := p.wait(ctx)
-	bar.end(err == nil)
+	bar.end(err)
 	if err != nil {
 		return Run{}, err
 	}
@@ -181,27 +190,30 @@ func (s *Suite) measure(ctx context.Context, workload string, spec *Spec) (Run, 
 }
 
 func (s *Suite) load(ctx context.Context, in workloads.Input) error {
-	if _, ready := s.inputs[in.Topic()]; ready {
+	if s.ready[in.Topic()] {
 		return nil
 	}
 	bar := s.options.Progress("load "+in.Name, "records", in.Records)
-	defer bar.Done()
 	filled, err := workloads.Load(ctx, s.options.Brokers, in, bar.Add)
-	if err != nil {
-		return err
+	end(bar, err)
+	switch {
+	case filled && err != nil: // in part, which is of no use to anybody
+		err = errors.Join(err, s.discard(ctx, in.Topic()))
+	case filled:
+		err = s.results.addInput(in.Topic())
 	}
-	s.inputs[in.Topic()] = filled
-	return nil
+	s.ready[in.Topic()] = err == nil
+	return err
 }
 
 // verify reads the whole output back.
-func (s *Suite) verify(ctx context.Context, spec *Spec, in workloads.Input) (int64, error) {
-	ends, err := workloads.Ends(ctx, spec.Brokers, spec.Output, true)
+func (s *Suite) verify(ctx context.Context, spec *Spec, in workloads.Input) (outputs int64, err error) {
+	ends, err := workloads.SettledEnds(ctx, spec.Brokers, spec.Output)
 	if err != nil {
 		return 0, err
 	}
 	bar := s.options.Progress("verify "+spec.Program, "records", in.Distinct())
-	defer bar.Done()
+	defer func() { end(bar, err) }()
 	check := newCheck(spec, in)
 	err = workloads.Read(ctx, spec.Brokers, spec.Output, nil, ends, func(r *kgo.Record) bool {
 		check.Add(r)
@@ -210,6 +222,7 @@ func (s *Suite) verify(ctx context.Context, spec *Spec, in workloads.Input) (int
 		}
 		return true
 	})
+	bar.Add(check.Outputs() % 10_000)
 	if err == nil {
 		err = check.Err()
 	}
@@ -229,11 +242,17 @@ func newCheck(spec *Spec, in workloads.Input) *workloads.Check {
 // cleanUpTimeout bounds the deletion of topics.
 const cleanUpTimeout = 30 * time.Second
 
-// cleanUp deletes the topics of one run.
+// cleanUp deletes the topics of one run. It asks with a client of its own: one that is in use lists topics from its memory, which
+// may be seconds old, and the run made some of them a moment ago.
 func (s *Suite) cleanUp(ctx context.Context, app string) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanUpTimeout)
 	defer cancel()
-	topics, err := s.admin.ListTopics(ctx)
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.options.Brokers...))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	topics, err := kadm.NewClient(client).ListTopics(ctx)
 	if err != nil {
 		return err
 	}
@@ -244,6 +263,17 @@ func (s *Suite) cleanUp(ctx context.Context, app string) error {
 		}
 	}
 	return s.deleteTopics(ctx, ours...)
+}
+
+// discard deletes an input, if it is there, also of a suite that was interrupted.
+func (s *Suite) discard(ctx context.Context, topic string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
+	defer cancel()
+	err := s.deleteTopics(ctx, topic)
+	if errors.Is(err, kerr.UnknownTopicOrPartition) {
+		return nil
+	}
+	return err
 }
 
 func (s *Suite) deleteTopics(ctx context.Context, names ...string) error {
@@ -272,9 +302,9 @@ func (b *bar) set(done int64) {
 	b.shown = done
 }
 
-func (b *bar) end(complete bool) {
-	if complete {
+func (b *bar) end(err error) {
+	if err == nil {
 		b.set(b.total)
 	}
-	b.Done()
+	end(b, err)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/oncemill/oncemill/internal/embedded"
@@ -98,5 +99,17 @@ func TestCheckNamesWhatMissesItsFloor(t *testing.T) {
 	alone.summarize()
 	if missed := alone.Check(); len(missed) != 1 {
 		t.Errorf("without a raw loop: %q", missed)
+	}
+	short := Results{Runs: []Run{run(Raw, 0), run(W1, 1)}}
+	short.summarize()
+	if missed := short.Check(); len(missed) != 2 || !strings.Contains(missed[0], "raw was over before it could be measured") {
+		t.Errorf("with a raw loop that is too short: %q", missed)
+	}
+}
+
+func TestRunsAreCountedAsTheyWereAskedFor(t *testing.T) {
+	r := Results{Runs: []Run{{Workload: Raw, Round: 1}, {Workload: Raw, Round: 2}, {Workload: Memory, Round: 1}, {Workload: W2, Round: 1}}}
+	if done, asked := r.Done(Options{Workloads: []string{Raw, W1, Memory, Restart}, Runs: 3}); done != 3 || asked != 8 {
+		t.Errorf("%d of %d, want 3 of 8", done, asked)
 	}
 }

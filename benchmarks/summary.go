@@ -110,6 +110,8 @@ func (r *Results) Check() []string {
 	for _, s := range r.Summary {
 		floor := map[string]float64{W1: FloorPassThrough, W2: FloorCount, W3: FloorDedup}[s.Workload]
 		switch {
+		case s.Rate.Median == 0 && s.Workload != Restart && s.Workload != Memory:
+			missed = append(missed, fmt.Sprintf("%s was over before it could be measured: more records are needed", s.Workload))
 		case floor > 0 && s.Ratio == nil:
 			missed = append(missed, fmt.Sprintf("%s has no raw loop to be compared with", s.Workload))
 		case floor > 0 && s.Ratio.Median < floor:

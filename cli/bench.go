@@ -10,8 +10,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/benchmarks"
+	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/kafkatest/kafkaproc"
 )
 
@@ -32,11 +34,12 @@ func benchVerb(env *Env) *cobra.Command {
 		Short: "measure throughput, memory and restart against a hand-written loop",
 		Long: "Run the benchmark applications, each run in a process of its own, interleaved with a hand-written loop without state\n" +
 			"(raw; ceiling is the same with recycled memory), and read every output back. Rates are records per CPU-second of the application. Without --brokers a real Kafka\n" +
-			"is started here, which needs java and, the first time, mvn. benchmarks/README.md says what each number means.",
+			"is started here, which needs java and, the first time, mvn. Interrupted, it prints what was measured until then; with\n" +
+			"--results the same command goes on with what is left. benchmarks/README.md says what each number means.",
 		Example: examples(env,
 			"bench", "everything: 4 million records, 3 runs, some minutes",
 			"bench --workload raw,W1 --records 500000 --runs 5 -o json", "a quick look at one ratio",
-			"bench --results bench.json --check", "can be interrupted and continued; exit 3 below a floor"),
+			"bench -B localhost:9092 --results bench.json --check", "can be interrupted and continued; exit 3 below a floor"),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBench(cmd.Context(), env, f) },
 	}
@@ -100,18 +103,19 @@ func runBench(ctx context.Context, env *Env, f benchFlags) (err error) {
 		f.results = env.path(f.results)
 	}
 	progress := env.Progress()
-	results, err := benchmarks.Measure(ctx, benchmarks.Options{
+	options := benchmarks.Options{
 		Brokers: brokers, Workloads: f.workloads, Records: f.records, Runs: f.runs, MemoryKeys: f.memoryKeys, RestartKeys: f.restartKeys,
 		ResultsFile: f.results, ProfileDir: f.profile,
 		Child: func() *exec.Cmd { // the name decides what the program is
 			return &exec.Cmd{Path: executable, Args: []string{os.Args[0], "bench", "child"}}
 		},
 		Progress: func(name, unit string, total int64) benchmarks.Progress { return progress.Task(name, unit, total) },
-	})
-	if err != nil {
-		return err
 	}
+	results, err := benchmarks.Measure(ctx, options)
 	progress.Wait()
+	if err != nil {
+		return errors.Join(err, env.benchEnded(results, options))
+	}
 	if err := env.Print(benchDocument(results)); err != nil {
 		return err
 	}
@@ -119,6 +123,26 @@ func runBench(ctx context.Context, env *Env, f benchFlags) (err error) {
 		return Finding("%s", strings.Join(missed, "\n"))
 	}
 	return nil
+}
+
+// benchEnded prints what was measured before an interruption or an error, and says how to go on.
+func (e *Env) benchEnded(r *benchmarks.Results, o benchmarks.Options) error {
+	if r == nil {
+		return nil
+	}
+	done, asked := r.Done(o)
+	rest := "without --results they are not kept"
+	if o.ResultsFile != "" {
+		rest = "they are kept in " + o.ResultsFile + ", and the same command goes on with the rest"
+	}
+	e.Talk("ended early: %d of %d runs are done; %s", done, asked, rest)
+	if len(r.Inputs) > 0 {
+		e.Talk("topics that stay for that: %s", strings.Join(r.Inputs, ", "))
+	}
+	if len(r.Summary) == 0 {
+		return nil
+	}
+	return e.Print(benchDocument(r))
 }
 
 // benchKafka returns the brokers that were named, or starts a Kafka.
@@ -131,7 +155,7 @@ func benchKafka(ctx context.Context, env *Env) ([]string, func() error, error) {
 		return nil, nil, usageErrorf("bench speaks to plain listeners only: leave TLS and SASL out")
 	}
 	if len(connection.Brokers) > 0 {
-		return connection.Brokers, func() error { return nil }, nil
+		return connection.Brokers, func() error { return nil }, answering(ctx, env, connection.Brokers)
 	}
 	if _, err := exec.LookPath("java"); err != nil {
 		return nil, nil, usageErrorf("without --brokers, bench starts a Kafka, and java was not found: name brokers, or install java and mvn")
@@ -140,9 +164,24 @@ func benchKafka(ctx context.Context, env *Env) ([]string, func() error, error) {
 	// Topics of finished runs are gone soon, so that the disk holds one run.
 	cluster, err := kafkaproc.Start(ctx, kafkaproc.Config{HeapMB: 1024, Extra: map[string]string{"log.segment.delete.delay.ms": "1000"}})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%w\nbench starts a Kafka of its own unless --brokers names one", err)
 	}
 	return cluster.Addrs(), cluster.Close, nil
+}
+
+// answering finds out soon that an address is wrong.
+func answering(ctx context.Context, env *Env, brokers []string) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DisableClientMetrics())
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, env.Timeout)
+	defer cancel()
+	if err := client.Ping(ctx); err != nil {
+		return problem.Wrap(problem.BrokersUnreachable, "ApiVersions at "+strings.Join(brokers, ","), err)
+	}
+	return nil
 }
 
 func benchDocument(r *benchmarks.Results) Document {

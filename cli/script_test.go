@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/oncemill/oncemill/cli"
+	"github.com/oncemill/oncemill/internal/embedded"
 )
 
 func TestMain(m *testing.M) {
@@ -33,6 +34,10 @@ func TestMain(m *testing.M) {
 //	ndjson N FILE WANT     write N lines with ids to a file, each tenth one a copy of an earlier line, and what is left of
 //	                       them without the copies to another
 //	lines N FILE           the file has that many lines, each a JSON envelope
+//	broker VAR             start an embedded broker; its address is in $VAR
+//	measured FILE WORKLOAD RECORDS SECONDS
+//	                       write into a results file of bench that each run of the workload had so many records in so many
+//	                       seconds of CPU time
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -42,7 +47,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "listen": listen, "dev": dev, "lines": lines, "ndjson": ndjson,
+			"exits": exits, "listen": listen, "dev": dev, "lines": lines, "ndjson": ndjson, "broker": broker, "measured": measured,
 		},
 	})
 }
@@ -50,7 +55,9 @@ func TestScripts(t *testing.T) {
 func exits(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	err = ts.Exec("oncemill", args[1:]...)
+	path, err := exec.LookPath("oncemill") // in the PATH of this process: a script may change its own
+	ts.Check(err)
+	err = ts.Exec(path, args[1:]...)
 	got := 0
 	if exit, ok := err.(*exec.ExitError); ok {
 		got = exit.ExitCode()
@@ -98,6 +105,30 @@ func dev(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("exit code %d, want %d\n%s", got, want, talk)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs("talk"), []byte(talk.String()), 0o644))
+}
+
+func broker(ts *testscript.TestScript, _ bool, args []string) {
+	b, err := embedded.Start(embedded.Config{})
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(b.Close()) })
+	ts.Setenv(args[0], b.Addrs()[0])
+}
+
+func measured(ts *testscript.TestScript, _ bool, args []string) {
+	var results map[string]any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &results))
+	changed := false
+	for _, run := range results["runs"].([]any) {
+		if run := run.(map[string]any); run["workload"] == args[1] {
+			run["records"], run["cpuSeconds"], changed = json.Number(args[2]), json.Number(args[3]), true
+		}
+	}
+	if !changed {
+		ts.Fatalf("%s has no run of %s", args[0], args[1])
+	}
+	content, err := json.Marshal(results)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), content, 0o644))
 }
 
 func ndjson(ts *testscript.TestScript, _ bool, args []string) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -55,23 +56,48 @@ func Load(ctx context.Context, brokers []string, in Input, added func(n int64)) 
 	if err := CreateTopic(ctx, admin, in.Topic()); err != nil {
 		return false, err
 	}
-	ends, err := admin.ListEndOffsets(ctx, in.Topic())
+	have, err := records(ctx, admin, in.Topic())
+	if err != nil {
+		return false, err
+	}
+	if have == in.Records {
+		added(have)
+		return false, nil
+	}
+	if have > 0 { // the rest of a load that was killed
+		if have, err = empty(ctx, admin, in.Topic()); err != nil {
+			return false, err
+		}
+	}
+	if have > 0 {
+		return false, fmt.Errorf("topic %s holds %d of %d records, and was not deleted in time: delete it", in.Topic(), have, in.Records)
+	}
+	return true, fill(ctx, client, in, 0, in.Records, added)
+}
+
+// records is the number of records that were ever written to a topic without transactions.
+func records(ctx context.Context, admin *kadm.Client, topic string) (int64, error) {
+	ends, err := admin.ListEndOffsets(ctx, topic)
 	if err == nil {
 		err = ends.Error()
 	}
 	if err != nil {
-		return false, fmt.Errorf("offsets of %s: %w", in.Topic(), err)
+		return 0, fmt.Errorf("offsets of %s: %w", topic, err)
 	}
 	have := int64(0)
 	ends.Each(func(o kadm.ListedOffset) { have += o.Offset })
-	switch have {
-	case in.Records:
-		added(have)
-		return false, nil
-	case 0:
-		return true, fill(ctx, client, in, 0, in.Records, added)
+	return have, nil
+}
+
+// empty deletes a topic, creates it again, and returns the number of its records.
+func empty(ctx context.Context, admin *kadm.Client, topic string) (int64, error) {
+	if _, err := admin.DeleteTopic(ctx, topic); err != nil {
+		return 0, fmt.Errorf("delete topic %s, which is filled in part: %w", topic, err)
 	}
-	return false, fmt.Errorf("topic %s holds %d of %d records, the rest of a load that was interrupted; delete it", in.Topic(), have, in.Records)
+	if err := CreateTopic(ctx, admin, topic); err != nil {
+		return 0, err
+	}
+	return records(ctx, admin, topic)
 }
 
 // Append sends records from (inclusive) to to (exclusive) of the input to its topic, which must exist.
@@ -117,28 +143,59 @@ func fill(ctx context.Context, client *kgo.Client, in Input, from, to int64, add
 // Offsets are positions by partition.
 type Offsets map[int32]int64
 
-// Ends returns the ends of a topic: all records, or only up to the last stable offset.
-func Ends(ctx context.Context, brokers []string, topic string, stable bool) (Offsets, error) {
+// Ends returns the ends of a topic, whether what is there is committed or not.
+func Ends(ctx context.Context, brokers []string, topic string) (Offsets, error) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	return offsetsOf(kadm.NewClient(client).ListEndOffsets(ctx, topic))
+}
+
+// settleTimeout is longer than brokers wait before they abort a transaction that its program has left open.
+const settleTimeout = time.Minute
+
+// SettledEnds returns the ends of a topic as soon as no transaction is open in it. A broker answers the end of a transaction
+// before its markers are in all partitions: until then the last stable offset lies before records that are committed.
+func SettledEnds(ctx context.Context, brokers []string, topic string) (Offsets, error) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
 	admin := kadm.NewClient(client)
-	list := admin.ListEndOffsets
-	if stable {
-		list = admin.ListCommittedOffsets
+	ctx, cancel := context.WithTimeoutCause(ctx, settleTimeout, fmt.Errorf("a transaction is open in %s after %v", topic, settleTimeout))
+	defer cancel()
+	tick := time.NewTicker(listInterval)
+	defer tick.Stop()
+	for {
+		ends, err := offsetsOf(admin.ListEndOffsets(ctx, topic))
+		if err != nil {
+			return nil, err
+		}
+		stable, err := offsetsOf(admin.ListCommittedOffsets(ctx, topic))
+		if err != nil || maps.Equal(ends, stable) {
+			return ends, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
-	listed, err := list(ctx, topic)
+}
+
+func offsetsOf(offsets kadm.ListedOffsets, err error) (Offsets, error) {
 	if err == nil {
-		err = listed.Error()
+		err = offsets.Error()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("offsets of %s: %w", topic, err)
+		return nil, fmt.Errorf("list offsets: %w", err)
 	}
-	ends := Offsets{}
-	listed.Each(func(o kadm.ListedOffset) { ends[o.Partition] = o.Offset })
-	return ends, nil
+	found := Offsets{}
+	offsets.Each(func(o kadm.ListedOffset) { found[o.Partition] = o.Offset })
+	return found, nil
 }
 
 // Read reads the committed records of a topic from the given positions (nil: from the beginning) until each returns false,

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -235,7 +234,7 @@ func runChild(text string) error {
 		return err
 	}
 	if spec.User != 0 {
-		if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(spec.User), syscall.Setuid(spec.User)); err != nil {
+		if err := becomeUser(spec.User); err != nil {
 			return err
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 
 	"github.com/google/uuid"
 
@@ -18,7 +17,7 @@ import (
 
 // The state directory belongs to one application and one process:
 //
-//	lock             locked by the process (flock); while it runs it holds the process id, for people
+//	lock             locked by the process; while it runs it holds the process id, for people
 //	oncemill.json    whose directory it is: format, application, instance id, fingerprint of the topology
 //	pebble/          the store; staging files of checkpoints lie inside
 //
@@ -128,16 +127,19 @@ func (d *directory) readIdentity() (bool, error) {
 	return true, nil
 }
 
+// errLocked says that another process has the lock.
+var errLocked = errors.New("locked by another process")
+
 func (d *directory) acquire() error {
 	path := filepath.Join(d.path, lockFile)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return problem.Wrap(problem.DirectoryUnusable, d.path, err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := lockExclusively(f); err != nil {
 		owner, _ := os.ReadFile(path) // for the message only
 		_ = f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+		if errors.Is(err, errLocked) {
 			return problem.New(problem.DirectoryInUse, d.path, "%s holds its lock", ownerText(string(owner)))
 		}
 		return problem.Wrap(problem.DirectoryUnusable, path, err)
@@ -235,14 +237,6 @@ func makeDurable(path string) error {
 		return err
 	}
 	return syncDirectory(filepath.Dir(path))
-}
-
-func syncDirectory(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func (d *directory) enginePath() string { return filepath.Join(d.path, engineDir) }

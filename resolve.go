@@ -148,7 +148,8 @@ func (s *session) resolve(ctx context.Context, dirty []*running, written map[*ru
 }
 
 // decide compares the counters of the dirty tasks with the committed ones. They were committed in one transaction, so they
-// agree; tasks of which another owner has committed more since are lost.
+// agree; tasks of which another owner has committed since are lost. Such an owner may have committed the same number, after our
+// transaction was aborted: only number and attempt together are ours.
 func (s *session) decide(ctx context.Context, dirty []*running) (outcome, error) {
 	decided := rolledBack
 	for i, r := range dirty {
@@ -158,9 +159,9 @@ func (s *session) decide(ctx context.Context, dirty []*running) (outcome, error)
 		}
 		n, this := r.task.Sealed().N, rolledBack
 		switch {
-		case m.N == n:
+		case r.task.IsSealed(&m):
 			this = committed
-		case m.N > n:
+		case m.N >= n:
 			this = tasksLost
 		case m.N < n-1:
 			return rolledBack, problem.New(problem.InvariantBroken, r.task.ID().String(), "committed counter %d, last known %d", m.N, n-1)

@@ -58,10 +58,17 @@ var mutants = []mutant{
 		packages: "./streamtest", run: "TestFailedPromise|TestOutput",
 	},
 	{
+		name:     "outcome decided by the number without the attempt",
+		file:     "internal/task/commit.go",
+		old:      `return m.N == t.sealed.N && m.Attempt == t.sealedAs`,
+		new:      `return m.N == t.sealed.N`,
+		packages: "./streamtest", run: "TestR5",
+	},
+	{
 		name: "outcome decided by offset instead of counter",
 		file: "resolve.go",
 		old: `		switch {
-		case m.N == n:
+		case r.task.IsSealed(&m):
 			this = committed`,
 		new: `		in := r.task.Sealed().Inputs[0]
 		at, err := fetchStable(ctx, s.client, s.w.app.topics, s.group, r.task.ID().Partition, []string{in.Topic})

@@ -45,8 +45,8 @@ func TestDurableBytesOfVersion1(t *testing.T) {
 	if got, want := identityKey(f.store, f.key, "x"), "i\x01\x02\x03\x04\x00\x00\x00\x01kx"; string(got) != want {
 		t.Errorf("identity key %q, want %q", got, want)
 	}
-	m := Metadata{N: 300, StreamTime: -5, Logs: []LogEnd{{Topic: 9, End: 128}}}
-	if got, want := m.Encode(), "oncemill1:rAIJAAAAAAAAAAABAAAACYAB"; got != want {
+	m := Metadata{N: 300, Attempt: 1 << 60, StreamTime: -5, Logs: []LogEnd{{Topic: 9, End: 128}}}
+	if got, want := m.Encode(), "oncemill1:rAIQAAAAAAAAAAkAAAAAAAAAAAEAAAAJgAE"; got != want {
 		t.Errorf("metadata %q, want %q", got, want)
 	}
 }
@@ -84,7 +84,7 @@ func TestMetadataComesBack(t *testing.T) {
 	for i := range logs {
 		logs[i] = LogEnd{Topic: math.MaxUint32 - uint32(i), End: math.MaxInt64}
 	}
-	for _, want := range []Metadata{{}, {N: math.MaxUint64, StreamTime: statestore.MinStreamTime, Logs: logs}} {
+	for _, want := range []Metadata{{}, {N: math.MaxUint64, Attempt: math.MaxUint64, StreamTime: statestore.MinStreamTime, Logs: logs}} {
 		text := want.Encode()
 		if len(text) > MaxMetadataBytes {
 			t.Errorf("the metadata of %d changelogs has %d characters, Kafka takes %d", len(want.Logs), len(text), MaxMetadataBytes)
@@ -124,7 +124,7 @@ func FuzzDecodeTimer(f *testing.F) {
 }
 
 func FuzzDecodeMetadata(f *testing.F) {
-	m := Metadata{N: 3, StreamTime: 4, Logs: []LogEnd{{Topic: 1, End: 2}}}
+	m := Metadata{N: 3, Attempt: 5, StreamTime: 4, Logs: []LogEnd{{Topic: 1, End: 2}}}
 	f.Add(m.Encode())
 	f.Add("oncemill1:")
 	f.Fuzz(func(t *testing.T, s string) {

@@ -3,6 +3,7 @@ package task
 import (
 	"github.com/oncemill/oncemill/internal/graph"
 	"github.com/oncemill/oncemill/statestore"
+	"math/rand/v2"
 )
 
 // ChangelogRecord is one record to produce to a changelog in the same transaction. Key and Value stay valid until Confirm or
@@ -28,6 +29,7 @@ type Written struct {
 // Seal ends the steps of the transaction: it gives it the next number and yields the changelog records, the last write of
 // each key only, and the checkpoint record. Nothing may be stepped until Confirm or Abort.
 func (t *Task) Seal(produce func(ChangelogRecord) error) error {
+	t.sealedAs = rand.Uint64()
 	t.sealed = statestore.Checkpoint{N: t.committed.N + 1, StreamTime: t.now.streamTime, Sequence: t.now.sequence, Inputs: t.inputs()}
 	if t.state == nil {
 		return nil
@@ -79,9 +81,12 @@ func (s *source) isFirstOf(before []source) bool {
 // Sealed is the checkpoint of the transaction whose outcome is open.
 func (t *Task) Sealed() *statestore.Checkpoint { return &t.sealed }
 
+// IsSealed reports whether committed metadata is that of the sealed transaction.
+func (t *Task) IsSealed(m *Metadata) bool { return m.N == t.sealed.N && m.Attempt == t.sealedAs }
+
 // Metadata is what is committed with each offset of the sealed transaction.
 func (t *Task) Metadata(written []Written) Metadata {
-	m := Metadata{N: t.sealed.N, StreamTime: t.sealed.StreamTime, StateHash: t.cfg.StateHash}
+	m := Metadata{N: t.sealed.N, Attempt: t.sealedAs, StreamTime: t.sealed.StreamTime, StateHash: t.cfg.StateHash}
 	for _, log := range t.logsAfter(written) {
 		m.Logs = append(m.Logs, LogEnd{Topic: statestore.NameID(log.Topic), End: log.Next})
 	}

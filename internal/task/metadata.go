@@ -12,7 +12,10 @@ import (
 // Metadata is committed with every offset of a task: it decides the outcome of a transaction whose answer was lost, and how
 // far a restore must reach. Kafka stores it as text of at most 4,096 bytes (offset.metadata.max.bytes).
 type Metadata struct {
-	N          uint64
+	N uint64
+	// Attempt tells two transactions with the same number apart: one that was aborted, and that of the next owner. Drawn at
+	// random, because the two know nothing of each other.
+	Attempt    uint64
 	StreamTime int64 // milliseconds
 	// StateHash is that of the sub-topology's fingerprint: whoever restores without a state directory learns from it that
 	// the changelogs were written by another topology.
@@ -35,6 +38,7 @@ const MaxMetadataBytes = 4096
 // Encode renders the metadata as text.
 func (m *Metadata) Encode() string {
 	b := binary.AppendUvarint(nil, m.N)
+	b = binary.BigEndian.AppendUint64(b, m.Attempt)
 	b = binary.AppendVarint(b, m.StreamTime)
 	b = append(b, m.StateHash[:]...)
 	b = binary.AppendUvarint(b, uint64(len(m.Logs)))
@@ -70,6 +74,10 @@ func DecodeMetadata(s string) (m Metadata, ours bool, err error) {
 		return v
 	}
 	m.N = uvarint()
+	if len(b) < 8 {
+		return Metadata{}, true, bad
+	}
+	m.Attempt, b = binary.BigEndian.Uint64(b), b[8:]
 	streamTime, n := binary.Varint(b)
 	if n <= 0 {
 		return Metadata{}, true, bad

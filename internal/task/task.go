@@ -72,6 +72,7 @@ type Task struct {
 
 	committed statestore.Checkpoint // as of the last confirmed transaction
 	sealed    statestore.Checkpoint // of the transaction whose outcome is open
+	sealedAs  uint64                // of the sealed transaction; see Metadata
 	logs      []statestore.LogPosition
 	buckets   []statestore.BucketStart
 

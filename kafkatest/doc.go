@@ -7,6 +7,7 @@
 //
 // The engine's tests (engine_*_test.go) run the retail job of the examples in worker processes that are killed, halted and
 // replaced (package workerproc), and a smaller job in the test's own process. Commits whose answer is lost go through package
-// proxy. What was right is decided by the judge of the examples over what the Java client reads, read committed, and by
-// comparing the stores on disk with their changelogs.
+// proxy. The command line is run as a process of its own (engine_cli_*_test.go, engine_dedup_test.go), through TLS, passwords
+// and client certificates, and killed. What was right is decided by the judge of the examples over what the Java client
+// reads, read committed, and by comparing the stores on disk with their changelogs.
 package kafkatest

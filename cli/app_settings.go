@@ -3,15 +3,16 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"math"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill"
+	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/statestore"
 )
 
 // Settings that run needs beside its configuration of the application.
@@ -25,46 +26,61 @@ const (
 // appSettings are those of the verbs that run an application. The ones that accept something are flags only: what is
 // accepted on purpose is accepted for one start, and must not lie in a file for the next one.
 var appSettings = []setting{
-	{key: stateKey, name: "state", usage: "directory of the state, on a local disk, for this application alone (default .oncemill/APP)"},
-	{key: "instance", name: "instance-id", usage: "static member of the group (default: made once, kept in the state directory)",
-		apply: func(c *oncemill.Config, v string) error { c.InstanceID = v; return nil }},
-	{key: "workers", name: "workers", usage: "goroutines that process tasks (default 1)", apply: number(func(c *oncemill.Config) *int { return &c.Workers })},
-	{key: "commit.interval", name: "commit-interval", usage: "from the first record of a transaction to its commit (default 100ms)",
-		apply: duration(func(c *oncemill.Config) *time.Duration { return &c.CommitInterval })},
-	{key: "commit.records", name: "commit-records", usage: "commit earlier, at this number of records (default 100000)",
-		apply: number(func(c *oncemill.Config) *int { return &c.CommitRecords })},
-	{key: "commit.bytes", name: "commit-bytes", usage: "commit earlier, at this size, such as 32MiB",
-		apply: size(func(c *oncemill.Config) *int64 { return &c.CommitBytes })},
-	{key: "memory", name: "memory", usage: "memory budget of all stores together (default 256MiB)",
-		apply: size(func(c *oncemill.Config) *int64 { return &c.MemoryBudget })},
-	{key: "checkpoint.interval", name: "checkpoint-interval", usage: "bounds what a crash has to replay, in time (default 60s)",
-		apply: duration(func(c *oncemill.Config) *time.Duration { return &c.CheckpointInterval })},
-	{key: "checkpoint.records", name: "checkpoint-records", usage: "bounds what a crash has to replay, in records (default 1000000)",
-		apply: number(func(c *oncemill.Config) *int { return &c.CheckpointRecords })},
-	{key: "timeout.transaction", name: "transaction-timeout", usage: "after which brokers abort; the longest that one record may take (default 10s)",
-		apply: duration(func(c *oncemill.Config) *time.Duration { return &c.TransactionTimeout })},
-	{key: "timeout.session", name: "session-timeout", usage: "silence after which the tasks of this process move (default 45s)",
-		apply: duration(func(c *oncemill.Config) *time.Duration { return &c.SessionTimeout })},
-	{key: "timeout.rebalance", name: "rebalance-timeout", usage: "how long a rebalance waits for this process (default 60s)",
-		apply: duration(func(c *oncemill.Config) *time.Duration { return &c.RebalanceTimeout })},
-	{key: "timeout.shutdown", name: "shutdown-timeout", usage: "bounds the last commit and checkpoint (default 30s)",
-		apply: duration(func(c *oncemill.Config) *time.Duration { return &c.ShutdownTimeout })},
-	{key: "start_from", name: "start-from", usage: "where a task without state and position begins: earliest or latest (default earliest)", apply: startFrom},
-	{key: "max_future", name: "max-future", usage: "how far timestamps may lie ahead of the clock (default 1h)",
-		apply: duration(func(c *oncemill.Config) *time.Duration { return &c.MaxFuture })},
-	{key: "refuse_future", name: "refuse-future", truth: true, usage: "refuse records from beyond --max-future instead of clamping their timestamps",
-		apply: truth(func(c *oncemill.Config) *bool { return &c.RefuseFuture })},
-	{key: "max_record_bytes", name: "max-record-bytes", usage: "the largest output (default 1MiB)", apply: maxRecordBytes},
-	{key: "replication_factor", name: "replication-factor", usage: "of internal topics (default: that of the brokers)", apply: replicationFactor},
+	{key: stateKey, name: "state", fallback: filepath.Join(".oncemill", "APP"),
+		usage: "directory of the state, on a local disk, for this application alone"},
+	{key: "instance", name: "instance-id", fallback: "made once, kept in the state directory", usage: "static member of the group",
+		field: text(func(c *oncemill.Config) *string { return &c.InstanceID })},
+	{key: "workers", name: "workers", fallback: "1", usage: "goroutines that process tasks",
+		field: number(func(c *oncemill.Config) *int { return &c.Workers })},
+	{key: "commit.interval", name: "commit-interval", fallback: oncemill.DefaultCommitInterval.String(),
+		usage: "from the first record of a transaction to its commit",
+		field: duration(func(c *oncemill.Config) *time.Duration { return &c.CommitInterval })},
+	{key: "commit.records", name: "commit-records", fallback: strconv.Itoa(oncemill.DefaultCommitRecords),
+		usage: "commit earlier, at this number of records",
+		field: number(func(c *oncemill.Config) *int { return &c.CommitRecords })},
+	{key: "commit.bytes", name: "commit-bytes", fallback: printBytes(oncemill.DefaultCommitBytes) + ", at most an eighth of memory",
+		usage: "commit earlier, at this size",
+		field: size(func(c *oncemill.Config) *int64 { return &c.CommitBytes })},
+	{key: "memory", name: "memory", fallback: printBytes(oncemill.DefaultMemoryBudget), usage: "memory budget of all stores together",
+		field: size(func(c *oncemill.Config) *int64 { return &c.MemoryBudget })},
+	{key: "checkpoint.interval", name: "checkpoint-interval", fallback: shortDuration(statestore.DefaultCheckpointInterval),
+		usage: "bounds what a crash has to replay, in time",
+		field: duration(func(c *oncemill.Config) *time.Duration { return &c.CheckpointInterval })},
+	{key: "checkpoint.records", name: "checkpoint-records", fallback: strconv.Itoa(statestore.DefaultCheckpointRecords),
+		usage: "bounds what a crash has to replay, in records",
+		field: number(func(c *oncemill.Config) *int { return &c.CheckpointRecords })},
+	{key: "timeout.transaction", name: "transaction-timeout", fallback: oncemill.DefaultTransactionTimeout.String(),
+		usage: "after which brokers abort; the longest that one record may take",
+		field: duration(func(c *oncemill.Config) *time.Duration { return &c.TransactionTimeout })},
+	{key: "timeout.session", name: "session-timeout", fallback: oncemill.DefaultSessionTimeout.String(),
+		usage: "silence after which the tasks of this process move",
+		field: duration(func(c *oncemill.Config) *time.Duration { return &c.SessionTimeout })},
+	{key: "timeout.rebalance", name: "rebalance-timeout", fallback: shortDuration(oncemill.DefaultRebalanceTimeout),
+		usage: "how long a rebalance waits for this process",
+		field: duration(func(c *oncemill.Config) *time.Duration { return &c.RebalanceTimeout })},
+	{key: "timeout.shutdown", name: "shutdown-timeout", fallback: oncemill.DefaultShutdownTimeout.String(),
+		usage: "bounds the last commit and checkpoint",
+		field: duration(func(c *oncemill.Config) *time.Duration { return &c.ShutdownTimeout })},
+	{key: "start_from", name: "start-from", fallback: startNames[oncemill.StartEarliest],
+		usage: "where a task without state and position begins: earliest or latest", field: field{startFrom, showStartFrom}},
+	{key: "max_future", name: "max-future", fallback: shortDuration(oncemill.DefaultMaxFuture), usage: "how far timestamps may lie ahead of the clock",
+		field: duration(func(c *oncemill.Config) *time.Duration { return &c.MaxFuture })},
+	{key: "refuse_future", name: "refuse-future", truth: true, fallback: "false",
+		usage: "refuse records from beyond --max-future instead of clamping their timestamps",
+		field: truth(func(c *oncemill.Config) *bool { return &c.RefuseFuture })},
+	{key: "max_record_bytes", name: "max-record-bytes", fallback: printBytes(oncemill.DefaultMaxRecordBytes), usage: "the largest output",
+		field: field{maxRecordBytes, func(c *oncemill.Config) string { return shownBytes(int64(c.MaxRecordBytes)) }}},
+	{key: "replication_factor", name: "replication-factor", fallback: "that of the brokers", usage: "of internal topics",
+		field: field{replicationFactor, func(c *oncemill.Config) string { return shownNumber(int(max(c.ReplicationFactor, 0))) }}},
 	{key: "accept.skip", name: "accept-skip", truth: true, flagOnly: true, usage: "accept offsets that were moved beyond the state's position",
-		apply: truth(func(c *oncemill.Config) *bool { return &c.AcceptSkip })},
+		field: truth(func(c *oncemill.Config) *bool { return &c.AcceptSkip })},
 	{key: "accept.recreated", name: "accept-recreated", list: true, flagOnly: true, usage: "accept that these input topics were deleted and created again",
-		apply: func(c *oncemill.Config, v string) error { c.AcceptRecreated = strings.Split(v, ","); return nil }},
+		field: list(func(c *oncemill.Config) *[]string { return &c.AcceptRecreated })},
 	{key: "accept.changes", name: "accept-changes", list: true, flagOnly: true, usage: "accept changes of the topology, by the words that a refused start printed",
-		apply: func(c *oncemill.Config, v string) error { c.AcceptChanges = strings.Split(v, ","); return nil }},
-	{key: listenKey, name: "listen", usage: "serve /metrics, /livez and /readyz on HOST:PORT; without HOST on this machine only"},
-	{key: logFormatKey, name: "log-format", usage: "text or json (default text)"},
-	{key: logLevelKey, name: "log-level", usage: "debug, info, warn or error (default info; -q warn, -v debug)"},
+		field: list(func(c *oncemill.Config) *[]string { return &c.AcceptChanges })},
+	{key: listenKey, name: "listen", fallback: "nowhere", usage: "serve /metrics, /livez and /readyz on HOST:PORT; without HOST on this machine only"},
+	{key: logFormatKey, name: "log-format", fallback: "text", usage: "text or json"},
+	{key: logLevelKey, name: "log-level", fallback: "info", usage: "debug, info, warn or error; -q is warn, -v is debug"},
 }
 
 // appFlags declares the flags of an application.
@@ -72,92 +88,6 @@ func appFlags(f *pflag.FlagSet) {
 	for _, s := range appSettings {
 		s.flag(f)
 	}
-}
-
-func number(field func(*oncemill.Config) *int) func(*oncemill.Config, string) error {
-	return func(c *oncemill.Config, v string) (err error) {
-		if *field(c), err = strconv.Atoi(v); err != nil {
-			return fmt.Errorf("%q is not a number", v)
-		}
-		return nil
-	}
-}
-
-func duration(field func(*oncemill.Config) *time.Duration) func(*oncemill.Config, string) error {
-	return func(c *oncemill.Config, v string) (err error) {
-		if *field(c), err = time.ParseDuration(v); err != nil {
-			return fmt.Errorf("%q is not a duration such as 100ms, 10s or 5m", v)
-		}
-		return nil
-	}
-}
-
-func truth(field func(*oncemill.Config) *bool) func(*oncemill.Config, string) error {
-	return func(c *oncemill.Config, v string) (err error) {
-		if *field(c), err = strconv.ParseBool(v); err != nil {
-			return fmt.Errorf("%q is not true or false", v)
-		}
-		return nil
-	}
-}
-
-func size(field func(*oncemill.Config) *int64) func(*oncemill.Config, string) error {
-	return func(c *oncemill.Config, v string) (err error) {
-		*field(c), err = parseBytes(v)
-		return err
-	}
-}
-
-// units of sizes, the longer names first.
-var units = []struct {
-	name  string
-	bytes int64
-}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"B", 1}, {"", 1}}
-
-// parseBytes reads a size: 1048576, 256MiB, 2GB.
-func parseBytes(v string) (int64, error) {
-	for _, u := range units {
-		digits, ok := strings.CutSuffix(v, u.name)
-		if !ok {
-			continue
-		}
-		n, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 64)
-		if err != nil || n < 0 || n > math.MaxInt64/u.bytes {
-			break
-		}
-		return n * u.bytes, nil
-	}
-	return 0, fmt.Errorf("%q is not a size such as 1048576, 64MiB or 2GB", v)
-}
-
-func startFrom(c *oncemill.Config, v string) error {
-	switch v {
-	case "earliest":
-		c.StartFrom = oncemill.StartEarliest
-	case "latest":
-		c.StartFrom = oncemill.StartLatest
-	default:
-		return fmt.Errorf("%q is neither earliest nor latest", v)
-	}
-	return nil
-}
-
-func maxRecordBytes(c *oncemill.Config, v string) error {
-	n, err := parseBytes(v)
-	if err != nil || n > math.MaxInt32 {
-		return fmt.Errorf("%q is not a size up to 2GB", v)
-	}
-	c.MaxRecordBytes = int(n)
-	return nil
-}
-
-func replicationFactor(c *oncemill.Config, v string) error {
-	n, err := strconv.ParseInt(v, 10, 16)
-	if err != nil || n < 1 {
-		return fmt.Errorf("%q is not a number of replicas", v)
-	}
-	c.ReplicationFactor = int16(n)
-	return nil
 }
 
 // path is a setting that names a file or directory. One from a file is relative to that file.
@@ -176,7 +106,7 @@ func (l *Layered) path(e *Env, key string) string {
 // is listed, with the layer that it comes from.
 func (l *Layered) configure(e *Env, c *oncemill.Config) error {
 	conn, err := l.connection(e)
-	errs := []error{err}
+	errs := []error{mistakesOf(err)}
 	if err == nil {
 		err = conn.apply(c)
 		errs = append(errs, err)
@@ -194,6 +124,25 @@ func (l *Layered) configure(e *Env, c *oncemill.Config) error {
 		c.StateDir = dir
 	}
 	return errors.Join(errs...)
+}
+
+// mistakesOf takes the mistakes out of an error that lists them, to be listed with others.
+func mistakesOf(err error) error {
+	if listed, ok := err.(*problem.Error); ok && listed.Code == problem.ConfigInvalid && listed.Cause != nil {
+		return listed.Cause
+	}
+	return err
+}
+
+// connectionOptions are the client options of an application's connection, as apply has set it.
+func connectionOptions(c *oncemill.Config) (opts []kgo.Opt) {
+	if c.TLS != nil {
+		opts = append(opts, kgo.DialTLSConfig(c.TLS.Clone()))
+	}
+	if c.SASL != nil {
+		opts = append(opts, kgo.SASL(c.SASL))
+	}
+	return opts
 }
 
 // apply sets the connection of an application.

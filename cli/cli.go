@@ -39,8 +39,9 @@ type Env struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
-	// Getenv reads the environment.
-	Getenv func(string) string
+	// Getenv reads the environment, and Environ lists it as "NAME=VALUE"; Environ may be nil.
+	Getenv  func(string) string
+	Environ func() []string
 	// Dir is the working directory, where the search for the configuration file begins.
 	Dir string
 	// Now is the clock.
@@ -59,6 +60,7 @@ type Env struct {
 	configFile string
 	cmd        *cobra.Command // that runs
 	flags      *pflag.FlagSet // its flags, global ones included
+	warned     bool           // of variables that are no settings
 }
 
 // System is the Env of this process.
@@ -67,7 +69,7 @@ func System(app *App) *Env {
 	if err != nil {
 		dir = "."
 	}
-	return &Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Dir: dir, Now: time.Now, App: app}
+	return &Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Environ: os.Environ, Dir: dir, Now: time.Now, App: app}
 }
 
 // Name is what the user typed to get here.
@@ -86,11 +88,15 @@ func (e *Env) Talk(format string, args ...any) {
 }
 
 // builtin are the verbs, in the order of the help.
-var builtin = []Verb{demoVerb, runVerb, dedupVerb, topologyVerb, verifyVerb, devVerb, benchVerb, configVerb, versionVerb, completionVerb}
+var builtin = []Verb{demoVerb, runVerb, dedupVerb, topologyVerb, verifyVerb, devVerb, topicVerb, produceVerb, consumeVerb,
+	benchVerb, configVerb, versionVerb, completionVerb}
 
 // Main runs the command line of this process until it is done or interrupted, and returns the exit code. app is nil for the
-// built-in command. The first SIGINT or SIGTERM asks for a clean stop, the second one ends the process at once.
+// built-in command. The first SIGINT or SIGTERM asks for a clean stop, the second one ends the process at once. A standard
+// output that nobody reads any more ends it, too, as soon as something is written, and in good order: the signal of the
+// system would leave temporary directories and child processes behind.
 func Main(app *App, args ...string) int {
+	signal.Ignore(syscall.SIGPIPE) // a write then returns EPIPE
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	ctx, stop := context.WithCancel(context.Background())
@@ -114,7 +120,7 @@ func Run(ctx context.Context, env *Env, args ...string) int {
 		root.SetArgs(args)
 		err = root.ExecuteContext(ctx)
 	}
-	if err != nil && !errors.Is(err, context.Canceled) {
+	if err != nil && !errors.Is(err, context.Canceled) && !unread(err) {
 		printError(env, err)
 	}
 	return ExitCode(err)
@@ -127,12 +133,9 @@ func New(env *Env) *cobra.Command {
 		short = env.App.Short
 	}
 	root := &cobra.Command{
-		Use:   env.Name(),
-		Short: short,
-		Example: examples(env,
-			"dev", "a broker on this machine, with a data directory",
-			"config show --origin", "the settings in force, and where each comes from",
-			"help OM301", "what an error code means, and what to do"),
+		Use:           env.Name(),
+		Short:         short,
+		Example:       rootExamples(env),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
@@ -194,11 +197,11 @@ func wrapArgs(cmd *cobra.Command) {
 
 func (e *Env) globalFlags(f *pflag.FlagSet) {
 	e.flags = f
-	f.StringVarP(&e.Format, "output", "o", "", "format of the output: table, text, json or jsonl (default text)")
+	f.StringVarP(&e.Format, "output", "o", "", "format of the output: "+strings.Join(usualFormats, ", ")+" (default text; a verb with others says so)")
 	f.BoolVar(&e.NoProgress, "no-progress", false, "no bars and no progress lines")
 	f.BoolVarP(&e.Verbose, "verbose", "v", false, "say more on standard error")
 	f.BoolVarP(&e.Quiet, "quiet", "q", false, "say nothing on standard error but errors")
-	f.DurationVar(&e.Timeout, "timeout", 30*time.Second, "how long to wait for brokers")
+	f.DurationVar(&e.Timeout, "timeout", 30*time.Second, "how long to wait for brokers that do not answer, or where nothing listens yet")
 	f.StringVar(&e.configFile, "config", "", "configuration file (default: oncemill.toml here or in a folder above)")
 	for _, s := range settings {
 		s.flag(f)
@@ -213,10 +216,7 @@ func (e *Env) checkFlags(cmd *cobra.Command) error {
 	if e.Format == "" {
 		e.Format = "text"
 	}
-	formats := []string{"table", "text", "json", "jsonl"}
-	if own := cmd.Annotations[formatsOf]; own != "" {
-		formats = strings.Split(own, ",")
-	}
+	formats := formatsFor(cmd)
 	if !slices.Contains(formats, e.Format) {
 		last := len(formats) - 1
 		return usageErrorf("-o %s: the formats are %s and %s", e.Format, strings.Join(formats[:last], ", "), formats[last])
@@ -225,6 +225,39 @@ func (e *Env) checkFlags(cmd *cobra.Command) error {
 		return usageErrorf("--timeout %s: it must be positive", e.Timeout)
 	}
 	return nil
+}
+
+var usualFormats = []string{"table", "text", "json", "jsonl"}
+
+// formatsFor are the formats of a verb.
+func formatsFor(cmd *cobra.Command) []string {
+	if own := cmd.Annotations[formatsOf]; own != "" {
+		return strings.Split(own, ",")
+	}
+	return usualFormats
+}
+
+// rootExamples begin with what the binary is for.
+func rootExamples(env *Env) string {
+	if job, ok := env.single(); ok {
+		return examples(env,
+			"run -B localhost:9092", job.Short+", on the cluster there",
+			"dev", "a broker on this machine, for development",
+			"config show --origin", "the settings in force, and where each comes from",
+			"help OM301", "what an error code means, and what to do")
+	}
+	if env.App != nil {
+		return examples(env,
+			"run --help", "the jobs, and how each is started",
+			"dev", "a broker on this machine, for development",
+			"config show --origin", "the settings in force, and where each comes from",
+			"help OM301", "what an error code means, and what to do")
+	}
+	return examples(env,
+		"demo", "the main job on real orders, killed while it works, and judged",
+		"dev", "a broker on this machine, with a data directory",
+		"config show --origin", "the settings in force, and where each comes from",
+		"help OM301", "what an error code means, and what to do")
 }
 
 func unknownVerb(cmd *cobra.Command, name string) error {

@@ -33,7 +33,7 @@ func configVerb(env *Env) *cobra.Command {
 
 type settingRow struct {
 	Key    string `json:"key"`
-	Value  string `json:"value"`
+	Value  string `json:"value"` // in force; that of the origin "default" may be a description
 	Origin string `json:"origin"`
 }
 
@@ -50,23 +50,40 @@ func showConfig(env *Env, origin bool) error {
 		d.Header = append(d.Header, "ORIGIN")
 	}
 	rows := []settingRow{}
-	for _, s := range append(allSettings(), setting{key: passwordKey}) {
+	for _, s := range append(allSettings(), setting{key: passwordKey, fallback: "none"}) {
 		if s.flagOnly {
 			continue
 		}
-		value, from := l.Lookup(s.key)
-		if s.key == passwordKey {
-			value = Secret(value).String()
-		}
+		value, from := env.inForce(l, s)
 		r := settingRow{s.key, value, from}
 		rows = append(rows, r)
 		d.Rows = append(d.Rows, r)
-		shown := value
-		if shown == "" {
-			shown = "-"
-		}
-		d.Cells = append(d.Cells, []string{s.key, shown, from}[:len(d.Header)])
+		d.Cells = append(d.Cells, []string{s.key, value, from}[:len(d.Header)])
 	}
 	d.Data = rows
 	return env.Print(d)
+}
+
+// inForce is the value of a setting that a verb would use, and where it comes from: a layer, the program, whose single job may
+// have defaults of its own, or the default of the library.
+func (e *Env) inForce(l *Layered, s setting) (value, origin string) {
+	value, origin = l.Lookup(s.key)
+	if s.key == passwordKey && value != "" {
+		return Secret(value).String(), origin
+	}
+	if origin != "default" {
+		return value, origin
+	}
+	if job, ok := e.single(); ok {
+		if s.field.show != nil {
+			value = s.field.show(&job.Config)
+		}
+		if s.key == stateKey {
+			value = job.Config.StateDir
+		}
+		if value != "" {
+			return value, "program"
+		}
+	}
+	return s.fallback, origin
 }

@@ -38,7 +38,8 @@ Without --from and --to it reads NDJSON, or CSV with a header row, from standard
 new to standard output, in the same order. With --state a further run remembers what was printed, also after a kill: if
 the output is a file, every record is in the files of all runs once; if it is a pipe, the records of the last write
 before the kill (4 KiB, or one record that is longer) may be printed again, and it says so. Records that have no usable id, or
-whose id came with another body, are not printed, are listed on standard error, and make the exit code 1.`
+whose id came with another body, are not printed, are listed on standard error with line and record (blank lines and a
+header row are lines and no records), and make the exit code 1; also in a further run, where they are "refused before".`
 
 // dedupFlags are those of the stage.
 type dedupFlags struct {
@@ -276,11 +277,22 @@ func dedupLines(ctx context.Context, env *Env, cmd *cobra.Command, f *dedupFlags
 	task.abandon()
 	progress.Wait()
 	sayDoubts(env, result)
+	if changed := (*problem.Error)(nil); errors.As(err, &changed) && changed.Code == problem.FingerprintChanged {
+		difference, _, _ := strings.Cut(fmt.Sprint(changed.Cause), ". Cure:") // of whoever writes the topology
+		what := errors.New(difference)
+		return problem.New(problem.FingerprintChanged, "--state "+c.Dir, "it was begun with another --id or --window").Because(what).
+			WithCure("use the --id and --window of the runs before, or another --state, which remembers nothing yet")
+	}
 	if err != nil {
 		return err
 	}
 	took := env.Now().Sub(began)
-	env.Talk("%d records read, %d printed, %d duplicates, %d refused, in %s", result.Read, result.Printed, result.Duplicates, result.Refused, took.Round(time.Millisecond))
+	before := ""
+	if result.RefusedBefore > 0 {
+		before = fmt.Sprintf(" (%d of them before, by an earlier run)", result.RefusedBefore)
+	}
+	env.Talk("%d records read, %d printed, %d duplicates, %d refused%s, in %s", result.Read, result.Printed, result.Duplicates, result.Refused,
+		before, took.Round(time.Millisecond))
 	return refused(env, result)
 }
 
@@ -301,9 +313,9 @@ func refused(env *Env, r lines.Result) error {
 	for _, one := range r.Refusals {
 		place := "a record of an earlier run"
 		if one.Record > 0 {
-			place = fmt.Sprintf("record %d", one.Record)
+			place = fmt.Sprintf("line %d, record %d", one.Line, one.Record)
 		}
-		fmt.Fprintf(env.Stderr, "%s: %s\n", place, one.Reason)
+		fmt.Fprintf(env.Stderr, "%s: %s\n", place, env.asTyped(one.Reason))
 	}
 	if more := r.Refused - int64(len(r.Refusals)); more > 0 {
 		fmt.Fprintf(env.Stderr, "and %d more\n", more)

@@ -58,7 +58,7 @@ func demoVerb(env *Env) *cobra.Command {
 	cmd.Flags().StringVar(&f.input, "input", "", "CSV file of order lines, plain or .gz (default: the one in this program)")
 	cmd.Flags().BoolVar(&f.noDedup, "no-dedup", false, "negative control: without deduplication")
 	cmd.Flags().BoolVar(&f.byHand, "by-hand", false, "negative control: a hand-written consume-and-produce loop")
-	cmd.Flags().BoolVar(&f.keep, "keep", false, "leave topics and state, and say where they are")
+	cmd.Flags().BoolVar(&f.keep, "keep", false, "leave topics and state, the latter below .oncemill, and say where they are")
 	cmd.Flags().DurationVar(&f.deadline, "deadline", 5*time.Minute, "give up after this time")
 	cmd.AddCommand(demoWorkerVerb(env))
 	return cmd
@@ -136,6 +136,9 @@ func runDemo(ctx context.Context, env *Env, f demoFlags) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := env.awaitDemoBrokers(ctx, conn); err != nil {
+		return err
+	}
 	place, err := newDemoPlace(env, f, conn)
 	if err != nil {
 		return err
@@ -157,6 +160,18 @@ func runDemo(ctx context.Context, env *Env, f demoFlags) (err error) {
 	})
 }
 
+// awaitDemoBrokers waits for brokers of the user before anything is made or said.
+func (e *Env) awaitDemoBrokers(ctx context.Context, conn Connection) error {
+	if len(conn.Brokers) == 0 {
+		return nil
+	}
+	opts, err := conn.Options()
+	if err != nil {
+		return err
+	}
+	return e.awaitBrokers(ctx, conn.Brokers, opts)
+}
+
 // demoPlace is where a demo runs: a directory, and brokers.
 type demoPlace struct {
 	dir  string
@@ -171,7 +186,10 @@ func newDemoPlace(env *Env, f demoFlags, conn Connection) (*demoPlace, error) {
 	p := &demoPlace{keep: f.keep, conn: conn, app: "oncemill-demo-" + uuid.NewString()[:8]}
 	parent := ""
 	if f.keep {
-		parent = env.Dir
+		parent = env.path(".oncemill") // where all verbs keep what they are not told a place for
+		if err := os.MkdirAll(parent, 0o755); err != nil {
+			return nil, problem.Wrap(problem.DirectoryUnusable, parent, err)
+		}
 	}
 	dir, err := os.MkdirTemp(parent, p.app+"-")
 	if err != nil {

@@ -30,7 +30,8 @@ func devVerb(env *Env) *cobra.Command {
 		Use:   "dev",
 		Short: "a Kafka broker on this machine, for development",
 		Long: "Run the embedded broker as a process until it is interrupted. Its data directory survives kill -9: acknowledged\n" +
-			"records, offsets and the outcome of transactions. It is one process without replication: not for production.",
+			"records, offsets and the outcome of transactions. It is one process without replication: not for production.\n" +
+			"While it runs, the verbs topic, produce and consume work on it, as on any Kafka.",
 		Example: examples(env,
 			"dev", "on port 9092, data kept in .oncemill/dev",
 			"dev --ephemeral --any-port -o json", "for a script: in memory, address as JSON",
@@ -138,6 +139,10 @@ func devBanner(env *Env, b *embedded.Broker, cfg embedded.Config) {
 	line("real", "the protocol, groups, transactions with fencing, read_committed")
 	line("not real", "replication, compaction, retention, delays of transaction markers, speed")
 	line("restart", "aborts open transactions; members join again; all that was acknowledged stays")
-	env.Talk("Try   %s config show -B %s   |   %s help   |   export ONCEMILL_BROKERS=%s", env.Name(), addr, env.Name(), addr)
+	env.Talk("Try, in another terminal:")
+	for _, try := range []string{"topic create orders", "produce orders", "consume orders --from-beginning"} {
+		env.Talk("  %s %s -B %s", env.Name(), try, addr)
+	}
+	env.Talk("or once for all of them: export ONCEMILL_BROKERS=%s", addr)
 	env.Talk("Stop with Ctrl-C.")
 }

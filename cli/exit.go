@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +22,7 @@ const (
 	ExitFinding     = 3 // a check, verify or demo found something
 	ExitRefused     = 4 // refused for safety; nothing was touched
 	ExitInterrupted = 130
+	ExitUnread      = 141 // nobody reads the output any more, as a shell reports it of other programs
 )
 
 // Exit is an error that decides the exit code.
@@ -69,10 +73,18 @@ func ExitCode(err error) int {
 		return ExitOK
 	case errors.As(err, &exit):
 		return exit.Code
+	case unread(err):
+		return ExitUnread
 	case errors.Is(err, context.Canceled):
 		return ExitInterrupted
 	}
 	return exitOfProblem(problem.CodeOf(err))
+}
+
+// unread reports that standard output is a pipe whose reader has gone. That is no error of anybody: "| head" works so.
+func unread(err error) bool {
+	var write *fs.PathError
+	return errors.As(err, &write) && errors.Is(write.Err, syscall.EPIPE) && write.Path == os.Stdout.Name()
 }
 
 func exitOfProblem(code problem.Code) int {
@@ -103,28 +115,20 @@ func printError(env *Env, err error) {
 	p := painter(env, env.Stderr)
 	var coded *problem.Error
 	if !errors.As(err, &coded) {
-		fmt.Fprintf(env.Stderr, "%s  %s\n", p.red("error"), indent(err.Error(), 7))
-		var u *usage
-		if errors.As(err, &u) {
-			name := env.Name()
-			if u.cmd != nil {
-				name = u.cmd.CommandPath()
-			}
-			fmt.Fprintf(env.Stderr, "%s   %s --help\n", p.bold("help"), name)
-		}
+		printUncoded(env, p, err)
 		return
 	}
 	registered := problem.Lookup(coded.Code)
 	line := func(label, text string) {
 		if text != "" {
-			fmt.Fprintf(env.Stderr, "%s  %s\n", p.bold(fmt.Sprintf("%-7s", label)), indent(text, 9))
+			fmt.Fprintf(env.Stderr, "%s  %s\n", p.bold(fmt.Sprintf("%-7s", label)), indent(env.asTyped(text), 9))
 		}
 	}
 	fmt.Fprintf(env.Stderr, "%s  %s %s\n", p.red(fmt.Sprintf("%-7s", "error")), coded.Code, registered.Title)
 	line("place", coded.Place)
 	line("problem", coded.Problem)
 	if coded.Cause != nil {
-		line("cause", coded.Cause.Error())
+		line("cause", causeText(coded.Cause, coded.Code))
 	}
 	cure := coded.Cure
 	if cure == "" {
@@ -132,6 +136,50 @@ func printError(env *Env, err error) {
 	}
 	line("cure", cure)
 	line("help", fmt.Sprintf("%s help %s", env.Name(), coded.Code))
+}
+
+// printUncoded writes an error without a code; one of whoever typed ends with the help to read.
+func printUncoded(env *Env, p paint, err error) {
+	fmt.Fprintf(env.Stderr, "%s  %s\n", p.red("error"), indent(err.Error(), 7))
+	var u *usage
+	if !errors.As(err, &u) {
+		return
+	}
+	name := env.Name()
+	switch {
+	case u.cmd != nil:
+		name = u.cmd.CommandPath()
+	case env.cmd != nil:
+		name = env.cmd.CommandPath()
+	}
+	fmt.Fprintf(env.Stderr, "%s   %s --help\n", p.bold("help"), name)
+}
+
+// causeText is what lies under a coded error: one line for each of several causes, and what has the same code without it,
+// because "OM101: OM101: Cure: Cure:" helps nobody.
+func causeText(err error, code problem.Code) string {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var lines []string
+		for _, one := range joined.Unwrap() {
+			lines = append(lines, causeText(one, code))
+		}
+		return strings.Join(lines, "\n")
+	}
+	inner, ok := err.(*problem.Error)
+	if !ok || inner.Code != code {
+		return err.Error()
+	}
+	text := inner.Place
+	if inner.Problem != "" {
+		text += ": " + inner.Problem
+	}
+	if inner.Cause != nil {
+		return text + ":\n" + causeText(inner.Cause, code)
+	}
+	if inner.Cure != "" {
+		text += " (cure: " + inner.Cure + ")"
+	}
+	return text
 }
 
 // indent aligns the further lines of a text with its first.

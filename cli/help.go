@@ -88,7 +88,7 @@ func helpCode(env *Env, code problem.Code) error {
 	}
 	return env.Print(Document{
 		Kind: "error-code", Version: 1, Data: codeRow(e),
-		Text:   fmt.Sprintf("%s  %s\n\n%s\n\nCure: %s\n", e.Code, e.Title, e.Text, e.Cure),
+		Text:   fmt.Sprintf("%s  %s\n\n%s\n\nCure: %s\n", e.Code, e.Title, withFlags(e.Text), withFlags(e.Cure)),
 		Header: []string{"CODE", "TITLE", "CURE"},
 		Cells:  [][]string{{string(e.Code), e.Title, e.Cure}},
 	})
@@ -133,6 +133,9 @@ func writeHelp(cmd *cobra.Command) {
 	}
 	if f := cmd.LocalNonPersistentFlags(); f.HasAvailableFlags() {
 		fmt.Fprintf(w, "\nFlags:\n%s", f.FlagUsages())
+	}
+	if own := cmd.Annotations[formatsOf]; own != "" {
+		fmt.Fprintf(w, "\nFormats of -o here: %s\n", strings.ReplaceAll(own, ",", ", "))
 	}
 	fmt.Fprintf(w, "\nGlobal flags:\n%s", cmd.Root().PersistentFlags().FlagUsages())
 }

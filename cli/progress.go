@@ -25,7 +25,7 @@ const lineInterval = 5 * time.Second
 // Progress begins to show progress.
 func (e *Env) Progress() *Progress {
 	p := &Progress{env: e, off: e.NoProgress || e.Quiet}
-	if !p.off && terminal(e.Stderr) {
+	if !p.off && terminal(e.Stderr) && e.Getenv("TERM") != "dumb" { // which has no cursor to move
 		p.bars = mpb.New(mpb.WithOutput(e.Stderr), mpb.WithWidth(30), mpb.WithRefreshRate(100*time.Millisecond))
 	}
 	return p

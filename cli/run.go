@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ import (
 const runLong = "Run a job until it is interrupted. SIGINT and SIGTERM stop it cleanly: the open transaction is committed and the\n" +
 	"state is checkpointed within --shutdown-timeout, and the place in the group is kept. A second signal ends the\n" +
 	"process at once; then, as after any crash, the next start replays a little more.\n" +
+	"It may be started before its brokers: while nothing listens at their addresses, it waits up to --timeout.\n" +
 	"Every flag but --accept-* is also a setting of oncemill.toml and an ONCEMILL_ variable: config show lists them."
 
 // runVerb runs a job.
@@ -52,7 +54,7 @@ func runJob(ctx context.Context, env *Env, job Job) error {
 		return err
 	}
 	if len(c.Brokers) == 0 {
-		return usageError(env.cmd, fmt.Errorf("no brokers: give --brokers, or set $%s; %s dev starts one for development", envName("brokers"), env.Name()))
+		return env.noBrokers()
 	}
 	listen, _ := l.Lookup(listenKey)
 	return runApp(ctx, env, l, c, listen)
@@ -105,7 +107,10 @@ func runApp(ctx context.Context, env *Env, l *Layered, c oncemill.Config, listen
 	if served.addr != "" {
 		c.Logger.Info("serving", "metrics", "http://"+served.addr+"/metrics", "ready", "http://"+served.addr+"/readyz")
 	}
-	err = app.Run(ctx)
+	opts := slices.Concat(connectionOptions(&c), c.ClientOptions)
+	if err = env.awaitBrokers(ctx, c.Brokers, opts); err == nil {
+		err = app.Run(ctx)
+	}
 	restores.end()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = nil // stopped before it had started

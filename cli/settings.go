@@ -12,7 +12,6 @@ import (
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
 
-	"github.com/oncemill/oncemill"
 	"github.com/oncemill/oncemill/internal/problem"
 )
 
@@ -60,23 +59,24 @@ type setting struct {
 	name  string // of the flag; empty: no flag, because it is a secret
 	short string
 	usage string
-	list  bool
-	truth bool
+	// fallback is what holds when no layer has it, in words where it is no single value.
+	fallback string
+	list     bool
+	truth    bool
 	// flagOnly settings are not read from the environment or a file.
 	flagOnly bool
-	// apply sets it in the configuration of an application; nil where something else does.
-	apply func(c *oncemill.Config, text string) error
+	field
 }
 
 var settings = []setting{
-	{key: "brokers", name: "brokers", short: "B", list: true, usage: "Kafka brokers, host:port, comma-separated"},
-	{key: "tls.enabled", name: "tls", truth: true, usage: "connect with TLS; implied by the other tls flags"},
-	{key: "tls.ca", name: "tls-ca", usage: "PEM file of the authority that signed the brokers' certificates"},
-	{key: "tls.cert", name: "tls-cert", usage: "PEM file of the client certificate"},
-	{key: "tls.key", name: "tls-key", usage: "PEM file of the client certificate's key"},
-	{key: "sasl.mechanism", name: "sasl-mechanism", usage: "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"},
-	{key: "sasl.user", name: "sasl-user", usage: "SASL user"},
-	{key: "sasl.password_file", name: "sasl-password-file", usage: "file with the SASL password (or $ONCEMILL_SASL_PASSWORD)"},
+	{key: "brokers", name: "brokers", short: "B", list: true, fallback: "none", usage: "Kafka brokers, host:port, comma-separated"},
+	{key: "tls.enabled", name: "tls", truth: true, fallback: "false", usage: "connect with TLS; implied by the other tls flags"},
+	{key: "tls.ca", name: "tls-ca", usage: "PEM file of the authority that signed the brokers' certificates", fallback: "the system's authorities"},
+	{key: "tls.cert", name: "tls-cert", usage: "PEM file of the client certificate", fallback: "none"},
+	{key: "tls.key", name: "tls-key", usage: "PEM file of the client certificate's key", fallback: "none"},
+	{key: "sasl.mechanism", name: "sasl-mechanism", usage: "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", fallback: "none"},
+	{key: "sasl.user", name: "sasl-user", usage: "SASL user", fallback: "none"},
+	{key: "sasl.password_file", name: "sasl-password-file", usage: "file with the SASL password (or $ONCEMILL_SASL_PASSWORD)", fallback: "none"},
 }
 
 // allSettings are those of connections and of applications.
@@ -86,18 +86,22 @@ func allSettings() []setting { return slices.Concat(settings, appSettings) }
 const passwordKey = "sasl.password"
 
 func (s setting) flag(f *pflag.FlagSet) {
+	usage := s.usage
+	if s.fallback != "" && s.fallback != "none" && !s.truth {
+		usage += " (default " + s.fallback + ")"
+	}
 	switch {
 	case s.list:
-		f.StringSliceP(s.name, s.short, nil, s.usage)
+		f.StringSliceP(s.name, s.short, nil, usage)
 	case s.truth:
-		f.BoolP(s.name, s.short, false, s.usage)
+		f.BoolP(s.name, s.short, false, usage)
 	default:
-		f.StringP(s.name, s.short, "", s.usage)
+		f.StringP(s.name, s.short, "", usage)
 	}
 }
 
 func envName(key string) string {
-	return "ONCEMILL_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+	return variablePrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
 // layer is one source of settings. One koanf instance each, so that the origin of a value is known.
@@ -166,7 +170,39 @@ func (e *Env) fromFlags() map[string]any {
 	return values
 }
 
+// variablePrefix begins the name of every variable of ours.
+const variablePrefix = "ONCEMILL_"
+
+// warnOfVariables warns once of variables that look like settings and are none. They are no error, as an unknown key in a
+// file is: an orchestrator adds variables of its own (a service named oncemill has ONCEMILL_SERVICE_HOST).
+func (e *Env) warnOfVariables() {
+	if e.Environ == nil || e.warned {
+		return
+	}
+	e.warned = true
+	known := []string{envName(passwordKey), configVariable}
+	for _, s := range allSettings() {
+		if !s.flagOnly {
+			known = append(known, envName(s.key))
+		}
+	}
+	names := e.Environ()
+	slices.Sort(names)
+	for _, variable := range names {
+		name, _, _ := strings.Cut(variable, "=")
+		if !strings.HasPrefix(name, variablePrefix) || slices.Contains(known, name) {
+			continue
+		}
+		hint := ""
+		if near := nearest(name, known); near != "" {
+			hint = "; did you mean " + near + "?"
+		}
+		e.Talk("warning: the variable %s is no setting, and is ignored%s", name, hint)
+	}
+}
+
 func (e *Env) fromEnvironment() map[string]any {
+	e.warnOfVariables()
 	values := map[string]any{}
 	for _, s := range append(allSettings(), setting{key: passwordKey}) {
 		v := e.Getenv(envName(s.key))
@@ -204,7 +240,7 @@ func (e *Env) configFiles() ([]string, error) {
 	var files []string
 	named := e.configFile
 	if named == "" {
-		named = e.Getenv("ONCEMILL_CONFIG")
+		named = e.Getenv(configVariable)
 	}
 	if named != "" {
 		files = append(files, e.path(named))
@@ -271,13 +307,27 @@ func readConfig(path string) (map[string]any, error) {
 		case slices.ContainsFunc(allSettings(), func(s setting) bool { return s.key == key && s.flagOnly }):
 			unknown = append(unknown, fmt.Errorf("%s: accepted on purpose means for one start (cure: a flag)", key))
 		case !slices.ContainsFunc(allSettings(), func(s setting) bool { return s.key == key }):
-			unknown = append(unknown, fmt.Errorf("%s: there is no such setting", key))
+			unknown = append(unknown, fmt.Errorf("%s: there is no such setting%s", key, nearSetting(key)))
 		}
 	}
 	if len(unknown) > 0 {
 		return nil, problem.Wrap(problem.ConfigInvalid, path, errors.Join(unknown...))
 	}
 	return values, nil
+}
+
+// configVariable names a configuration file, as --config does.
+const configVariable = variablePrefix + "CONFIG"
+
+func nearSetting(key string) string {
+	var known []string
+	for _, s := range allSettings() {
+		known = append(known, s.key)
+	}
+	if near := nearest(key, known); near != "" {
+		return " (did you mean " + near + "?)"
+	}
+	return ""
 }
 
 // Lookup returns a setting as text, and the layer that it comes from; "default" if no layer has it.

@@ -64,6 +64,21 @@ func TestColourOnATerminalOnly(t *testing.T) {
 	}
 }
 
+// A dumb terminal has no cursor to move: lines, as in a file.
+func TestADumbTerminalGetsLines(t *testing.T) {
+	env, _, _ := testEnv(t, map[string]string{"TERM": "dumb"})
+	tty, screen := terminalPair(t)
+	env.Stderr = tty
+	p := env.Progress()
+	task := p.Task("restore", "records", 100)
+	task.Add(100)
+	task.Done()
+	p.Wait()
+	if got := screen(); strings.Contains(got, "\x1b") || !strings.Contains(got, "restore done: 100 records") {
+		t.Errorf("the terminal shows %q", got)
+	}
+}
+
 func TestProgressOnATerminalIsABar(t *testing.T) {
 	for _, off := range []bool{false, true} {
 		env, _, _ := testEnv(t, nil)

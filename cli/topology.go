@@ -97,6 +97,9 @@ func (e *Env) partitionsOf(ctx context.Context, plan *graph.Plan) (map[string]in
 	if err != nil {
 		return nil, err
 	}
+	if err := e.awaitBrokers(ctx, conn.Brokers, opts); err != nil {
+		return nil, err
+	}
 	client, err := kgo.NewClient(append(opts, kgo.DisableClientMetrics())...)
 	if err != nil {
 		return nil, problem.Wrap(problem.ConfigInvalid, "connection", err)

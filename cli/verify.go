@@ -98,7 +98,7 @@ func verifyJob(ctx context.Context, env *Env, job Job, f verifyFlags) (err error
 		return err
 	}
 	if len(conn.Brokers) == 0 {
-		return Usage("no brokers: give --brokers, or set $%s", envName("brokers"))
+		return env.noBrokers()
 	}
 	topo, err := job.Topology()
 	if err != nil {
@@ -122,6 +122,9 @@ func verifyJob(ctx context.Context, env *Env, job Job, f verifyFlags) (err error
 	}
 	opts, err := conn.Options()
 	if err != nil {
+		return err
+	}
+	if err := env.awaitBrokers(ctx, conn.Brokers, opts); err != nil {
 		return err
 	}
 	log, err := kafkalog.Open(conn.Brokers, env.Timeout, opts...)

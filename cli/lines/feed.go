@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -16,6 +17,8 @@ type feeder struct {
 	client *kgo.Client
 	in     *reader
 	read   func(n int64) // told of n more records
+	header int64         // lines of the header row
+	before *earlier      // what earlier runs refused
 
 	mu     sync.Mutex
 	failed error
@@ -28,6 +31,9 @@ type feeder struct {
 
 // slabBytes is how much memory records share: one allocation for many.
 const slabBytes = 256 << 10
+
+// headerLine carries the line of a record whose number does not tell it, into its dead letter.
+const headerLine = "line"
 
 // tellEvery is how many records pass between two words about progress.
 const tellEvery = 1024
@@ -57,8 +63,14 @@ func (f *feeder) run(ctx context.Context) error {
 		}
 		begin := len(slab)
 		slab = append(slab, record...)
-		f.client.Produce(ctx, &kgo.Record{Topic: topicIn, Value: slab[begin:len(slab):len(slab)]}, f.sent)
-		if n := f.count.Add(1); n-told == tellEvery {
+		out := &kgo.Record{Topic: topicIn, Value: slab[begin:len(slab):len(slab)]}
+		n := f.count.Add(1)
+		if f.in.line != n+f.header { // only then: most inputs have a record to a line
+			out.Headers = []kgo.RecordHeader{{Key: headerLine, Value: strconv.AppendInt(nil, f.in.line, 10)}}
+		}
+		f.before.meet(out.Value, n, f.in.line)
+		f.client.Produce(ctx, out, f.sent)
+		if n-told == tellEvery {
 			f.read(tellEvery)
 			told = n
 		}
@@ -75,7 +87,7 @@ func (f *feeder) run(ctx context.Context) error {
 func (f *feeder) refuseLong(err error) {
 	f.long++
 	if len(f.refused) < maxRefusals {
-		f.refused = append(f.refused, Refusal{Record: f.count.Load() + f.long, Reason: err.Error()})
+		f.refused = append(f.refused, Refusal{Record: f.count.Load() + f.long, Line: f.in.line, Reason: err.Error()})
 	}
 }
 

@@ -57,6 +57,8 @@ type Config struct {
 // Result of a run.
 type Result struct {
 	Read, Printed, Duplicates, Refused int64
+	// RefusedBefore is how many of the refused were refused by an earlier run already: they came again unchanged.
+	RefusedBefore int64
 	// Refusals are the first of the refused.
 	Refusals []Refusal
 	// InDoubt says that a killed run before may have printed some of the first records that this one printed.
@@ -69,6 +71,8 @@ type Result struct {
 type Refusal struct {
 	// Record is its number in the input, from 1, header and blank lines not counted; 0: it is from the input of a run before.
 	Record int64
+	// Line is where it begins in the input, from 1, every line counted; 0 if Record is.
+	Line   int64
 	Reason string
 }
 

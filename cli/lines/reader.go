@@ -29,6 +29,8 @@ type reader struct {
 	in     *bufio.Reader
 	format Format
 	buf    []byte
+	line   int64 // of the record that next returned: the number of its first line in the input, from 1
+	passed int64 // lines before what is read next
 }
 
 func newReader(in io.Reader, format Format) *reader {
@@ -54,12 +56,14 @@ func (r *reader) next() ([]byte, error) {
 
 func (r *reader) one() ([]byte, error) {
 	r.buf = r.buf[:0]
+	r.line = r.passed + 1
 	quoted, long := false, false
 	for {
 		piece, err := r.in.ReadSlice('\n')
 		if r.format == CSV && bytes.Count(piece, quote)%2 == 1 {
 			quoted = !quoted
 		}
+		r.passed += int64(bytes.Count(piece, newline))
 		if long = long || len(r.buf)+len(piece) > MaxRecordBytes; !long {
 			r.buf = append(r.buf, piece...)
 		}

@@ -34,6 +34,7 @@ type run struct {
 
 	column    int // of CSV
 	deadStart int64
+	before    *earlier
 	committed chan struct{} // something was committed
 	mu        sync.Mutex    // guards result.Duplicates
 }
@@ -60,7 +61,11 @@ func newRun(c Config, brokers []string) (*run, error) {
 		return nil, err
 	}
 	r.admin = kadm.NewClient(r.client)
-	r.feeder = &feeder{client: r.client, in: r.in, read: c.Read}
+	r.before = &earlier{records: map[digest]string{}}
+	r.feeder = &feeder{client: r.client, in: r.in, read: c.Read, before: r.before}
+	if c.Format == CSV {
+		r.feeder.header = r.in.passed
+	}
 	r.printer = newPrinter(c.Dir, c.Out, pos, tail)
 	return r, nil
 }
@@ -138,6 +143,9 @@ func (r *run) do(ctx context.Context) error {
 		return err
 	}
 	if r.deadStart, err = endOf(ctx, r.admin, topicDead, false); err != nil {
+		return err
+	}
+	if err := r.readEarlier(ctx); err != nil {
 		return err
 	}
 	printed, err := endOf(ctx, r.admin, topicOut, true)

@@ -172,7 +172,11 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 		return nil, err
 	}
 	err = t.run(bounded)
-	err = errors.Join(err, t.close())
+	if left := t.close(); err == nil {
+		err = left
+	} else if left != nil { // the first error is the reason; that the cleaning failed, too, is a remark
+		c.Watch.Happened(fmt.Sprintf("what the run made could not be removed: %v", left))
+	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)

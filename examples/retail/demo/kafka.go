@@ -25,6 +25,7 @@ type kafka struct {
 	// owned topics are created by the trial, internal ones by the engine; repartition topics are among the latter.
 	owned, internal, repartition []string
 	instances                    []string // static members that the worker leaves behind
+	made                         bool     // something may have been made that is to be removed
 }
 
 // metadataMinAge lets clients see new topics soon.
@@ -69,14 +70,24 @@ func (k *kafka) create(ctx context.Context, timeout time.Duration) error {
 	if err := k.client.Ping(contact); err != nil {
 		return problem.Wrap(problem.BrokersUnreachable, "demo", err)
 	}
+	k.made = true
 	created, err := k.admin.CreateTopics(ctx, partitions, -1, nil, k.owned...)
 	if err == nil {
 		err = created.Error()
 	}
-	if err != nil {
-		return problem.Wrap(problem.BrokersRefused, "CreateTopics", err)
+	return failed("CreateTopics", err)
+}
+
+// failed tells a request that brokers refused from one that they did not get, or not answer. Nil stays nil.
+func failed(place string, err error) error {
+	var refused *kerr.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused):
+		return problem.Wrap(problem.BrokersRefused, place, err)
 	}
-	return nil
+	return problem.Wrap(problem.BrokersUnreachable, place, err)
 }
 
 // positions are committed offsets.
@@ -101,7 +112,7 @@ func (k *kafka) positions(ctx context.Context) (positions, error) {
 		return positions{}, nil
 	}
 	if err != nil {
-		return positions{}, problem.Wrap(problem.BrokersRefused, "OffsetFetch", err)
+		return positions{}, failed("OffsetFetch", err)
 	}
 	return positions{offsets}, nil
 }
@@ -131,29 +142,36 @@ func (k *kafka) written(ctx context.Context) (int, error) {
 const cleanTimeout = 10 * time.Second
 
 // clean deletes topics and group. Static members keep their place until their session ends, and with it the group: they are
-// asked to leave first.
+// asked to leave first. The first thing that fails ends it: brokers that are gone answer the rest no better.
 func (k *kafka) clean() error {
+	if !k.made {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
 	defer cancel()
-	failed := func(what string, err error) error {
+	unless := func(what string, err error) error {
 		if err == nil || errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.GroupIDNotFound) ||
 			errors.Is(err, kerr.UnknownMemberID) {
 			return nil // it was not there: the run ended early
 		}
-		return problem.Wrap(problem.BrokersRefused, what+" of "+k.app, err)
+		return failed(what+" of "+k.app, err)
 	}
 	left, err := k.admin.LeaveGroup(ctx, kadm.LeaveGroup(k.app).InstanceIDs(k.instances...))
 	if err == nil {
 		err = left.Error()
 	}
-	errs := []error{failed("LeaveGroup", err)}
+	err = unless("LeaveGroup", err)
+	if problem.CodeOf(err) == problem.BrokersUnreachable {
+		return err
+	}
+	errs := []error{err}
 	if _, err = k.admin.DeleteGroup(ctx, k.app); err != nil {
-		errs = append(errs, failed("DeleteGroups", err))
+		errs = append(errs, unless("DeleteGroups", err))
 	}
 	deleted, err := k.admin.DeleteTopics(ctx, slices.Concat(k.owned, k.internal)...)
-	errs = append(errs, failed("DeleteTopics", err))
+	errs = append(errs, unless("DeleteTopics", err))
 	for _, d := range deleted {
-		errs = append(errs, failed("DeleteTopics", d.Err))
+		errs = append(errs, unless("DeleteTopics", d.Err))
 	}
 	return errors.Join(errs...)
 }

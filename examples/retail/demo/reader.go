@@ -8,7 +8,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/examples/retail"
-	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/record"
 )
 
@@ -141,7 +140,7 @@ func (r *reader) reached(starts, ends kadm.ListedOffsets) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.mu.err != nil {
-		return false, problem.Wrap(problem.BrokersRefused, "read the outputs", r.mu.err)
+		return false, failed("read the outputs", r.mu.err)
 	}
 	all := true
 	ends.Each(func(end kadm.ListedOffset) {

@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/oncemill/oncemill/internal/problem"
+)
+
+// knockAgain is the pause before brokers that refused the connection are tried again.
+const knockAgain = 200 * time.Millisecond
+
+// awaitBrokers waits, no longer than --timeout, while every address refuses the connection: nothing listens there yet, which
+// is what a program meets that is started together with its broker. Any other answer, also a bad one, ends the wait without
+// an error: the verb that asks next says what is wrong with it.
+func (e *Env) awaitBrokers(ctx context.Context, brokers []string, opts []kgo.Opt) error {
+	client, err := kgo.NewClient(slices.Concat(opts, []kgo.Opt{kgo.SeedBrokers(brokers...), kgo.DisableClientMetrics()})...)
+	if err != nil {
+		return problem.Wrap(problem.ConfigInvalid, "connection", err)
+	}
+	defer client.Close()
+	bounded, cancel := context.WithTimeout(ctx, e.Timeout)
+	defer cancel()
+	address := strings.Join(brokers, ",")
+	for told := false; ; told = true {
+		err := client.Ping(bounded)
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return context.Cause(ctx)
+		}
+		if !told {
+			e.Talk("nothing listens at %s yet; waiting up to %v (--timeout)", address, e.Timeout)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-bounded.Done():
+			unreachable := problem.Wrap(problem.BrokersUnreachable, "ApiVersions at "+address, err)
+			unreachable.Problem = fmt.Sprintf("nothing listened there for %v (--timeout)", e.Timeout)
+			return unreachable.WithCure("check --brokers and the network; %s dev starts a broker for development", e.Name())
+		case <-time.After(knockAgain):
+		}
+	}
+}
+
+// noBrokers is the error of a verb that needs brokers and got none.
+func (e *Env) noBrokers() error {
+	return usageError(e.cmd, fmt.Errorf("no brokers: give --brokers, or set $%s; %s dev starts one for development", envName("brokers"), e.Name()))
+}
+
+// dial connects a verb with the brokers of the settings, when they are there.
+func (e *Env) dial(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, error) {
+	conn, err := e.Connection()
+	if err != nil {
+		return nil, err
+	}
+	if len(conn.Brokers) == 0 {
+		return nil, e.noBrokers()
+	}
+	connect, err := conn.Options()
+	if err != nil {
+		return nil, err
+	}
+	if err := e.awaitBrokers(ctx, conn.Brokers, connect); err != nil {
+		return nil, err
+	}
+	client, err := kgo.NewClient(slices.Concat(connect, []kgo.Opt{kgo.DisableClientMetrics()}, opts)...)
+	if err != nil {
+		return nil, problem.Wrap(problem.ConfigInvalid, "connection", err)
+	}
+	return client, nil
+}
+
+// answer tells a request that brokers refused from one that did not reach them. Nil stays nil.
+func answer(place string, err error) error {
+	var refused *kerr.Error
+	switch {
+	case err == nil || errors.Is(err, context.Canceled):
+		return err
+	case errors.As(err, &refused):
+		return problem.Wrap(problem.BrokersRefused, place, err)
+	}
+	return problem.Wrap(problem.BrokersUnreachable, place, err)
+}
+
+// needTopic refuses a topic that does not exist.
+func (e *Env) needTopic(ctx context.Context, client *kgo.Client, topic string) error {
+	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
+	defer cancel()
+	details, err := kadm.NewClient(client).ListTopics(ctx, topic)
+	if err != nil {
+		return answer("Metadata of topic "+topic, err)
+	}
+	if d := details[topic]; errors.Is(d.Err, kerr.UnknownTopicOrPartition) {
+		return problem.New(problem.TopicMissing, "topic "+topic, "it does not exist").
+			WithCure("correct the name (%s topic list), or create it: %s topic create %s --partitions N", e.Name(), e.Name(), topic)
+	} else if d.Err != nil {
+		return answer("Metadata of topic "+topic, d.Err)
+	}
+	return nil
+}

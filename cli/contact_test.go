@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/oncemill/oncemill/internal/embedded"
+)
+
+// watched tells when a text was written to it.
+type watched struct {
+	mu    sync.Mutex
+	all   bytes.Buffer
+	text  string
+	found chan struct{}
+	once  sync.Once
+}
+
+func watch(text string) *watched { return &watched{text: text, found: make(chan struct{})} }
+
+func (w *watched) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all.Write(b)
+	if strings.Contains(w.all.String(), w.text) {
+		w.once.Do(func() { close(w.found) })
+	}
+	return len(b), nil
+}
+
+func (w *watched) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all.String()
+}
+
+// A program that is started together with its broker waits for it.
+func TestBrokersThatDoNotListenYetAreWaitedFor(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"topic", "list"}, ExitOK, ""},
+		{[]string{"run", "retail", "--app", "late", "--state", t.TempDir()}, ExitFailed, "OM106"}, // the broker has no topics
+	} {
+		t.Run(c.args[0], func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			address := l.Addr().String()
+			port, _ := strconv.Atoi(address[strings.LastIndex(address, ":")+1:])
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			env, _, _ := testEnv(t, nil)
+			talk := watch("nothing listens at " + address)
+			env.Stderr = talk
+			code := make(chan int)
+			go func() { code <- Run(context.Background(), env, append(c.args, "-B", address)...) }()
+			select {
+			case <-talk.found:
+			case got := <-code:
+				t.Fatalf("it ended with %d before there was a broker:\n%s", got, talk)
+			}
+			b, err := embedded.Start(embedded.Config{Port: port})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			if got := <-code; got != c.code || !strings.Contains(talk.String(), c.says) || strings.Contains(talk.String(), "OM401") {
+				t.Errorf("exit code %d, want %d and %q:\n%s", got, c.code, c.says, talk)
+			}
+		})
+	}
+}
+
+func TestAnInterruptEndsTheWait(t *testing.T) {
+	env, _, _ := testEnv(t, nil)
+	talk := watch("nothing listens")
+	env.Stderr = talk
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		<-talk.found
+		stop()
+	}()
+	if code := Run(ctx, env, "topic", "list", "-B", "127.0.0.1:1"); code != ExitInterrupted {
+		t.Errorf("exit code %d:\n%s", code, talk)
+	}
+}

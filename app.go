@@ -130,7 +130,7 @@ func (a *App) runWith(ctx context.Context, dir *directory) error {
 	a.cfg.Logger.Info("starting", "app", a.plan.App, "instance", a.instance, "workers", a.cfg.Workers, "transaction.version", a.transactionVersion)
 	a.notify(func(l *metrics.Listener) {
 		if l.AppStarted != nil {
-			l.AppStarted(metrics.AppStart{App: a.plan.App, Fingerprint: a.fingerprint.HashText(), Guarantee: "exactly-once"})
+			l.AppStarted(metrics.AppStart{App: a.plan.App, Version: programVersion(), Fingerprint: a.fingerprint.HashText(), Guarantee: "exactly-once"})
 		}
 	})
 	return errors.Join(a.runThroughDamage(ctx, admin), a.closeState(ctx))

@@ -179,7 +179,8 @@ func (w *worker) start(done restored) (*running, error) {
 		r.topicIDs = append(r.topicIDs, w.app.topics.info(in.Topic).id)
 	}
 	t, err := task.New(task.Config{Plan: w.app.plan, Sub: done.sub, Partition: id.Partition, State: done.state, Topics: w.app.topics,
-		TopicIDs: r.topicIDs, StateHash: w.app.stateHash(id.SubTopology), Wait: w.wait, Now: time.Now, OnOutcome: w.onOutcome(id), Skew: task.Skew{Future: cfg.MaxFuture, Refuse: cfg.RefuseFuture}}, done.at)
+		TopicIDs: r.topicIDs, StateHash: w.app.stateHash(id.SubTopology), Wait: w.wait, Now: time.Now, OnOutcome: w.onOutcome(id), OnTiming: w.onTiming(id),
+		Skew: task.Skew{Future: cfg.MaxFuture, Refuse: cfg.RefuseFuture}}, done.at)
 	if err != nil {
 		return nil, err
 	}

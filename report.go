@@ -1,6 +1,7 @@
 package oncemill
 
 import (
+	"runtime/debug"
 	"time"
 
 	"github.com/oncemill/oncemill/dedup"
@@ -196,6 +197,9 @@ func (w *worker) addInput(c *metrics.TaskCommit, r *running, i int, s *task.Inpu
 			c.Verdicts = append(c.Verdicts, metrics.VerdictCount{Scope: scope, Verdict: dedup.Verdict(v).String(), Count: n})
 		}
 	}
+	if s.Evicted > 0 {
+		c.Evicted = append(c.Evicted, metrics.ScopeCount{Scope: scope, Count: s.Evicted})
+	}
 	if s.OutputsReplayed > 0 {
 		c.OutputsReplayed = append(c.OutputsReplayed, metrics.ScopeCount{Scope: scope, Count: s.OutputsReplayed})
 	}
@@ -244,4 +248,29 @@ func (w *worker) onOutcome(id statestore.TaskID) func(task.Outcome) {
 			l.DeadLettered(metrics.DeadLetter{Task: name, Node: o.Node, Place: o.Place, Err: o.Err})
 		}
 	}
+}
+
+// onTiming tells the listener what was sampled; nil when nobody listens.
+func (w *worker) onTiming(id statestore.TaskID) func(task.Timing) {
+	l := &w.app.cfg.Listener
+	if l.NodeTimed == nil && l.StoreTimed == nil {
+		return nil
+	}
+	name := id.String()
+	return func(m task.Timing) {
+		switch {
+		case m.Node != "" && l.NodeTimed != nil:
+			l.NodeTimed(metrics.NodeTiming{Task: name, Node: m.Node, Duration: m.Took})
+		case m.Store != "" && l.StoreTimed != nil:
+			l.StoreTimed(metrics.StoreTiming{Task: name, Store: m.Store, Op: m.Op.String(), Duration: m.Took, StandsFor: task.SampleEvery})
+		}
+	}
+}
+
+// programVersion is that of the main module, as the Go tools know it.
+func programVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
 }

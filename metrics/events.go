@@ -70,7 +70,7 @@ type TaskCommit struct {
 
 	Processed uint64 // records whose effects were committed
 	Verdicts  []VerdictCount
-	Evicted   []ScopeCount // markers that expired
+	Evicted   []ScopeCount // buckets of markers that expired
 	Dropped   []DropCount
 	Failures  []FailureCount
 	Changelog []StoreCount
@@ -301,6 +301,23 @@ type StoreSample struct {
 	Store   string
 	Entries int64 // estimate
 	Bytes   int64 // estimate
+}
+
+// NodeTiming is how long a node took for one record, the nodes that it forwards to not included. Few records are measured.
+type NodeTiming struct {
+	Task     string
+	Node     string
+	Duration time.Duration
+}
+
+// StoreTiming is one operation of a store: "get", "put" or "delete". Those of few records are measured.
+type StoreTiming struct {
+	Task     string
+	Store    string
+	Op       string
+	Duration time.Duration
+	// StandsFor is the number of operations that this one stands for, about.
+	StandsFor uint64
 }
 
 // Memory is where the bytes of the budget are.

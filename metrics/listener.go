@@ -1,7 +1,8 @@
 // Package metrics tells what an application does: a Listener of functions that are called with plain events. Logs and the
 // Prometheus collector of metrics/prometheus are listeners; so is whatever a user hangs in.
 //
-// Nothing here is on the way of a single record. Counts arrive as differences, once per task and committed transaction, so
+// Nothing here is on the way of a single record, but for the one in about a thousand whose nodes and stores are timed, and for
+// failures. Counts arrive as differences, once per task and committed transaction, so
 // that what is shown as processed is what was committed.
 package metrics
 
@@ -45,6 +46,11 @@ type Listener struct {
 	// DeadLettered is called when a dead letter was emitted, before its transaction commits.
 	DeadLettered func(DeadLetter)
 
+	// NodeTimed and StoreTimed carry durations of the records that are sampled, one in about a thousand of each task. With
+	// neither set nothing is sampled.
+	NodeTimed  func(NodeTiming)
+	StoreTimed func(StoreTiming)
+
 	// LagMeasured, TaskMeasured, StoreMeasured, MemoryMeasured and EngineMeasured carry values read at intervals.
 	LagMeasured    func(Lag)
 	TaskMeasured   func(TaskSample)
@@ -71,6 +77,8 @@ func (l Listener) Tee(others ...Listener) Listener {
 		CheckpointEnded:       join(all, func(l *Listener) func(CheckpointEnd) { return l.CheckpointEnded }),
 		Failed:                join(all, func(l *Listener) func(Failure) { return l.Failed }),
 		DeadLettered:          join(all, func(l *Listener) func(DeadLetter) { return l.DeadLettered }),
+		NodeTimed:             join(all, func(l *Listener) func(NodeTiming) { return l.NodeTimed }),
+		StoreTimed:            join(all, func(l *Listener) func(StoreTiming) { return l.StoreTimed }),
 		LagMeasured:           join(all, func(l *Listener) func(Lag) { return l.LagMeasured }),
 		TaskMeasured:          join(all, func(l *Listener) func(TaskSample) { return l.TaskMeasured }),
 		StoreMeasured:         join(all, func(l *Listener) func(StoreSample) { return l.StoreMeasured }),

@@ -3,6 +3,7 @@ package statestore
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/oncemill/oncemill/internal/delta"
 	"github.com/oncemill/oncemill/internal/problem"
@@ -14,6 +15,8 @@ type View struct {
 	// OnDelete, if set, is called by Delete before the key is deleted. The task sets it, to cancel the key's timers. After
 	// an error of it nothing is deleted.
 	OnDelete func(key []byte) error
+	// Timed, if set, is called after each Get, Put and Delete. The task sets it for records that it samples.
+	Timed func(op Op, took time.Duration)
 
 	task    *Task
 	decl    *Declaration
@@ -98,8 +101,31 @@ func (v *View) refuse(key []byte, err error) error {
 	return problem.Wrap(problem.EncodeFailed, fmt.Sprintf("store %s, key %q", v.decl.Name, key), err)
 }
 
+// Op is an operation on a store, for measurements.
+type Op uint8
+
+// Operations.
+const (
+	OpGet Op = iota
+	OpPut
+	OpDelete
+)
+
+// String returns the name used in metrics.
+func (op Op) String() string { return [...]string{"get", "put", "delete"}[op] }
+
 // Get looks a key up. The value is valid until the next call on the task, and must not be changed.
 func (v *View) Get(key []byte) (value []byte, found bool, err error) {
+	if v.Timed == nil {
+		return v.get(key)
+	}
+	began := time.Now()
+	value, found, err = v.get(key)
+	v.Timed(OpGet, time.Since(began))
+	return value, found, err
+}
+
+func (v *View) get(key []byte) (value []byte, found bool, err error) {
 	if v.task.err != nil {
 		return nil, false, v.task.err
 	}
@@ -146,6 +172,19 @@ func (v *View) Delete(key []byte) error {
 }
 
 func (v *View) set(key, value []byte, tombstone bool) error {
+	if v.Timed == nil {
+		return v.write(key, value, tombstone)
+	}
+	began, op := time.Now(), OpPut
+	if tombstone {
+		op = OpDelete
+	}
+	err := v.write(key, value, tombstone)
+	v.Timed(op, time.Since(began))
+	return err
+}
+
+func (v *View) write(key, value []byte, tombstone bool) error {
 	t := v.task
 	if t.err != nil {
 		return t.err

@@ -21,12 +21,20 @@ var _ host.Host = (*Task)(nil)
 // Enter implements host.Host.
 func (t *Task) Enter(n *host.Node) *host.Node {
 	previous := t.node
+	if t.probe.on {
+		t.probe.charge(previous, t.cfg.Now())
+	}
 	t.node = n
 	return previous
 }
 
 // Leave implements host.Host. After a failure the node stays, so that a panic further up names the deepest one.
-func (t *Task) Leave(previous *host.Node) { t.node = previous }
+func (t *Task) Leave(previous *host.Node) {
+	if t.probe.on {
+		t.probe.charge(t.node, t.cfg.Now())
+	}
+	t.node = previous
+}
 
 // Fail implements host.Host: the first failure of a record is the one that counts.
 func (t *Task) Fail(f *host.Failure) error {

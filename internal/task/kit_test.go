@@ -28,6 +28,7 @@ type kit struct {
 	state  *statestore.Task
 	next   int64
 	logEnd map[string]int64
+	timed  int // timings that were told
 }
 
 func newKit(t testing.TB, topo *topology.Topology) *kit {
@@ -55,7 +56,7 @@ func newKit(t testing.TB, topo *topology.Topology) *kit {
 	}
 	k.task, err = task.New(task.Config{
 		Plan: plan, Sub: sub, State: k.state, Topics: topics{maxBytes: 1 << 20}, TopicIDs: make([][16]byte, len(sub.Inputs)),
-		Wait: func(time.Duration) bool { return true }, Now: func() time.Time { return start },
+		Wait: func(time.Duration) bool { return true }, Now: func() time.Time { return start }, OnTiming: func(task.Timing) { k.timed++ },
 	}, statestore.Position{})
 	if err != nil {
 		t.Fatal(err)

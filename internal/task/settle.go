@@ -6,6 +6,7 @@ import (
 	"github.com/oncemill/oncemill/dedup"
 	"github.com/oncemill/oncemill/internal/host"
 	"github.com/oncemill/oncemill/processor"
+	"github.com/oncemill/oncemill/statestore"
 )
 
 // settle applies the failure policy to the current record. Everything the record did is rolled back first.
@@ -74,6 +75,9 @@ func (t *Task) evict() error {
 			if err := t.parked.renew(s, before, after); err != nil {
 				return err
 			}
+		}
+		if before != statestore.MinStreamTime {
+			t.Stats.Inputs[s.index].Evicted += min(s.guard.Horizon(after)-s.guard.Horizon(before), uint64(s.guard.LiveBuckets()))
 		}
 		t.state.SetHorizon(s.store, s.guard.Horizon(after))
 	}

@@ -33,6 +33,7 @@ type InputStats struct {
 	Oldest, Newest  int64
 	Verdicts        [16]uint64 // by dedup.Verdict
 	OutputsReplayed uint64
+	Evicted         uint64 // buckets of markers that expired
 }
 
 // TopicStats count outputs that were handed over.

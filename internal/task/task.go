@@ -20,6 +20,7 @@ import (
 	"github.com/oncemill/oncemill/internal/graph"
 	"github.com/oncemill/oncemill/internal/host"
 	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/processor"
 	"github.com/oncemill/oncemill/record"
 	"github.com/oncemill/oncemill/statestore"
 )
@@ -52,6 +53,8 @@ type Config struct {
 	Skew Skew
 	// OnOutcome, if set, is told what became of a record or timer that failed.
 	OnOutcome func(Outcome)
+	// OnTiming, if set, is told how long nodes and stores took for one record of SampleEvery.
+	OnTiming func(Timing)
 	// MaxTimers bounds the timers that fire after one record, and in one call of FireTimers. Default 1000.
 	MaxTimers int
 }
@@ -96,6 +99,7 @@ type Task struct {
 	node    *host.Node
 	failed  *host.Failure
 	clock   time.Time // wall clock of the step
+	probe   probe
 
 	// Stats counts since the last call of TakeStats.
 	Stats Stats
@@ -298,7 +302,12 @@ func (t *Task) StepOnly(input int, raw *record.Raw, now time.Time) error {
 	}
 	t.dirty = true
 	t.steps++
-	if err := t.admit(s, raw); err != nil {
+	t.startSample()
+	err := t.admit(s, raw)
+	if t.probe.on {
+		t.endSample()
+	}
+	if err != nil {
 		return err
 	}
 	t.next[input], t.epochs[input] = raw.Offset+1, raw.LeaderEpoch
@@ -339,6 +348,7 @@ func (t *Task) act(s *source, d dedup.Decision, attempts int) error {
 	case dedup.Quarantine:
 		return t.quarantine(s, d)
 	case dedup.Halt:
+		t.decided(&host.Failure{Phase: host.PhaseDedup, Err: d.Reason}, s.node.Name, processor.ActionStop)
 		return fmt.Errorf("%s: %w", t.current.place(), d.Reason)
 	}
 	return t.attempt(s, d, attempts)

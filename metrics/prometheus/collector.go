@@ -75,6 +75,9 @@ func (c *Collector) Listener() metrics.Listener {
 		RestoreProgressed: c.restoreProgressed,
 		RestoreEnded:      c.restoreEnded,
 		CheckpointEnded:   c.checkpointEnded,
+		Failed:            c.failed,
+		NodeTimed:         func(e metrics.NodeTiming) { c.f.nodeDuration.WithLabelValues(e.Node).Observe(e.Duration.Seconds()) },
+		StoreTimed:        c.storeTimed,
 		LagMeasured:       c.lagMeasured,
 		TaskMeasured:      c.taskMeasured,
 		StoreMeasured:     c.storeMeasured,
@@ -168,6 +171,18 @@ func (c *Collector) taskCommitted(e metrics.TaskCommit) {
 	f.timestampsClamped.Add(float64(e.Clamped))
 	f.timersFired.WithLabelValues("done").Add(float64(e.TimersFired))
 	f.timersFired.WithLabelValues("failed").Add(float64(e.TimersFailed))
+}
+
+// failed counts what stops the application: its transaction never commits, with which the others are counted.
+func (c *Collector) failed(e metrics.Failure) {
+	if e.Policy == metrics.ActionStop {
+		c.f.failures.WithLabelValues(e.Node, e.Phase, string(e.Policy)).Inc()
+	}
+}
+
+func (c *Collector) storeTimed(e metrics.StoreTiming) {
+	c.f.storeOperations.WithLabelValues(e.Store, e.Op).Add(float64(e.StandsFor))
+	c.f.storeDuration.WithLabelValues(e.Store, e.Op).Observe(e.Duration.Seconds())
 }
 
 func (c *Collector) rebalanceEnded(e metrics.RebalanceEnd) {

@@ -94,6 +94,15 @@ func play(l metrics.Listener, tasks int) {
 	for worker := range 2 {
 		playWorker(l, fmt.Sprint(worker))
 	}
+	for _, node := range []string{"orders", "decide", "events"} {
+		l.NodeTimed(metrics.NodeTiming{Task: "orders_0", Node: node, Duration: time.Millisecond})
+	}
+	for _, store := range []string{"totals", "orders-markers", "orders-task"} {
+		for _, op := range []string{"get", "put", "delete"} {
+			l.StoreTimed(metrics.StoreTiming{Task: "orders_0", Store: store, Op: op, Duration: time.Microsecond, StandsFor: 1000})
+		}
+	}
+	l.Failed(metrics.Failure{Task: "orders_0", Node: "decide", Phase: "process", Policy: metrics.ActionStop, Place: "commands/0@secret-key"})
 	l.MemoryMeasured(metrics.Memory{Budget: 100, Overlays: 1, Active: 2, Frozen: 3, Clean: 4, Cache: 5})
 	l.EngineMeasured(metrics.Engine{DiskBytes: 7, ReadAmp: 2, CompactionDebt: 3, CacheHits: 10, CacheMisses: 4})
 	l.CheckpointEnded(metrics.CheckpointEnd{Duration: time.Second})
@@ -218,7 +227,7 @@ func TestSeriesStayWithinTheBudget(t *testing.T) {
 
 func TestLabelsAreNeverKeysOrIDs(t *testing.T) {
 	allowed := []string{"worker", "task", "topic", "partition", "node", "store", "scope", // of the topology
-		"activity", "app", "cause", "direction", "fingerprint", "goversion", "guarantee", "kind", "outcome", "part", "phase", "policy", "reason", "role", "state", "verdict", "version"}
+		"activity", "app", "cause", "direction", "fingerprint", "goversion", "guarantee", "kind", "op", "outcome", "part", "phase", "policy", "reason", "role", "state", "verdict", "version"}
 	f := newFixture(t)
 	play(f.l, 2)
 	for _, family := range f.gather() {
@@ -261,6 +270,8 @@ func TestEventsBecomeValues(t *testing.T) {
 		`checkpoints_total{outcome="written"} 1`, `checkpoints_total{outcome="failed"} 1`, `checkpoint_duration_seconds count 1 sum 1`,
 		`rebalances_total{reason="lost"} 2`, `rebalance_duration_seconds count 6 sum 6`, `task_moves_total{direction="in"} 18`, `task_moves_total{direction="out"} 6`,
 		`task_unavailable_seconds_total{reason="restore",task="orders_0"} 2`,
+		`failures_total{node="decide",phase="process",policy="stop"} 1`, `node_process_duration_seconds{node="decide"} count 1 sum 0.001`,
+		`store_operations_total{op="get",store="totals"} 1000`, `store_operation_duration_seconds{op="put",store="totals"} count 1 sum 1e-06`,
 		`failures_total{node="decide",phase="process",policy="dead_letter"} 1`, `dead_letters_total 1`,
 		`parked_records 4`, `records_parked_total 2`, `timestamps_clamped_total 1`,
 		`timers_pending{kind="wall",task="orders_0"} 3`, `timers_fired_total{outcome="done"} 3`, `timers_fired_total{outcome="failed"} 1`,

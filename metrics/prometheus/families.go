@@ -44,6 +44,9 @@ type families struct {
 	evicted              *prom.CounterVec
 	replayed             *prom.CounterVec
 
+	nodeDuration                     *prom.HistogramVec
+	storeOperations                  *prom.CounterVec
+	storeDuration                    *prom.HistogramVec
 	storeEntries, storeBytes         *prom.GaugeVec
 	changelogRecords, changelogBytes *prom.CounterVec
 	restoreRemaining                 *prom.GaugeVec
@@ -143,6 +146,8 @@ func (f *families) records(r *register) {
 	f.recordsDropped = r.counter("records_dropped_total", "Records dropped on purpose, by reason.", "task", "node", "reason")
 	f.recordsParked = r.counter("records_parked_total", "Records put aside for a delayed retry.").WithLabelValues()
 	f.timestampsClamped = r.counter("timestamps_clamped_total", "Records whose timestamp lay too far in the future and was set back.").WithLabelValues()
+	f.nodeDuration = r.histogram("node_process_duration_seconds", "Time of a node for one record, without the nodes after it (sampled).",
+		[]float64{1e-5, 1e-4, 1e-3, .01, .1, 1, 10}, "node")
 	f.latency = r.durations("record_e2e_latency_seconds", "Record timestamp to confirmed commit: of the oldest and the newest record of each transaction.", "topic")
 	f.streamTime = r.gauge("stream_time_timestamp_seconds", "Stream time of the task.", "task")
 	f.lagRecords = r.gauge("input_lag_records", "Records up to the last stable offset that are not processed.", "topic", "partition")
@@ -153,7 +158,7 @@ func (f *families) records(r *register) {
 	f.markers = r.gauge("dedup_markers", "Remembered ids (estimate).", "task", "scope")
 	f.markerBytes = r.gauge("dedup_marker_bytes", "Bytes of remembered ids (estimate).", "task", "scope")
 	f.horizon = r.gauge("dedup_horizon_timestamp_seconds", "Stream time from which on ids are remembered.", "task", "scope")
-	f.evicted = r.counter("dedup_evicted_total", "Remembered ids that expired.", "task", "scope")
+	f.evicted = r.counter("dedup_evicted_total", "Buckets of remembered ids that expired.", "task", "scope")
 	f.replayed = r.counter("outputs_replayed_total", "Recorded outputs sent again for a duplicate.", "scope")
 	f.failures = r.counter("failures_total", "Failures of records and timers, by what became of them.", "node", "phase", "policy")
 	f.deadLetters = r.counter("dead_letters_total", "Dead letters, counted when committed.").WithLabelValues()
@@ -177,6 +182,8 @@ func (f *families) commits(r *register) {
 }
 
 func (f *families) state(r *register) {
+	f.storeOperations = r.counter("store_operations_total", "Operations of processors on a store (estimated from samples).", "store", "op")
+	f.storeDuration = r.histogram("store_operation_duration_seconds", "Operations on a store (sampled).", []float64{1e-6, 1e-5, 1e-4, 1e-3, .01, .1}, "store", "op")
 	f.storeEntries = r.gauge("store_entries", "Entries of a store (estimate).", "task", "store")
 	f.storeBytes = r.gauge("store_bytes", "Bytes of a store (estimate).", "task", "store")
 	f.changelogRecords = r.counter("changelog_records_total", "Changelog records, counted when committed.", "task", "store")

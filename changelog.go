@@ -8,8 +8,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/oncemill/oncemill/internal/logtail"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/step"
 	"github.com/oncemill/oncemill/statestore"
@@ -29,7 +31,7 @@ func (j *restoreJob) read(ctx context.Context) error {
 		return nil
 	}
 	j.client.AddConsumePartitions(add)
-	progress := time.Now()
+	heard := time.Now()
 	for len(byTopic) > 0 {
 		pollCtx, cancel := context.WithTimeout(ctx, restorePoll)
 		fetches := j.client.PollRecords(pollCtx, pollRecords)
@@ -37,16 +39,19 @@ func (j *restoreJob) read(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err := j.restoreErrors(fetches); err != nil {
+		if err := j.restoreErrors(ctx, fetches, byTopic); err != nil {
 			return err
 		}
 		if fetches.NumRecords() == 0 {
-			if err := j.skipEmptyTail(ctx, byTopic, progress); err != nil {
+			if err := j.endSilence(ctx, byTopic, heard); err != nil {
 				return err
+			}
+			if time.Since(heard) >= silence {
+				heard = time.Now()
 			}
 			continue
 		}
-		progress = time.Now()
+		heard = time.Now()
 		if err := j.applyFetched(ctx, fetches, byTopic); err != nil {
 			return err
 		}
@@ -57,9 +62,17 @@ func (j *restoreJob) read(ctx context.Context) error {
 // restorePoll bounds a poll, so that an empty tail is noticed.
 const restorePoll = time.Second
 
-func (j *restoreJob) restoreErrors(fetches kgo.Fetches) error {
+func (j *restoreJob) restoreErrors(ctx context.Context, fetches kgo.Fetches, byTopic map[string]*restoreLog) error {
 	for _, e := range fetches.Errors() {
 		if errors.Is(e.Err, context.DeadlineExceeded) {
+			continue
+		}
+		if errors.Is(e.Err, kerr.OffsetOutOfRange) {
+			if byTopic[e.Topic] != nil {
+				if err := j.skipCut(ctx, byTopic, e.Topic); err != nil {
+					return err
+				}
+			}
 			continue
 		}
 		if permanent(e.Err) {
@@ -130,10 +143,11 @@ func (j *restoreJob) apply(ctx context.Context, l *restoreLog, r *kgo.Record) er
 }
 
 // writeChunk writes what was restored so far, with its changelog positions, in one ingest: a restart goes on from there. The
-// counter stays that of the last complete state, so that a half restored task is behind and is never served.
+// counter stays that of the last complete state, so that a half restored task is behind and is never served. So does the time:
+// tombstones ahead of the chunk may be gone as soon as they are allowed to be since then.
 func (j *restoreJob) writeChunk(ctx context.Context) error {
 	at := j.position()
-	at.Checkpoint = j.at.Checkpoint
+	at.Checkpoint, at.WrittenAt = j.at.Checkpoint, j.asOf
 	// The counter lies in the task's own changelog, which may be read before the others: it has to be read again.
 	at.Logs = slices.DeleteFunc(at.Logs, func(p statestore.LogPosition) bool {
 		return slices.ContainsFunc(j.logs, func(l *restoreLog) bool { return l.store.Kind == statestore.KindTask && l.store.Changelog == p.Topic })
@@ -188,29 +202,56 @@ func (j *restoreJob) buckets(l *restoreLog) []statestore.BucketStart {
 	return out
 }
 
-// emptyTail is how long a changelog may stay silent below its end although it is stable.
-const emptyTail = 2 * time.Second
+// silence is how long a changelog may give no record before its leader is asked whether there are any.
+const silence = 2 * time.Second
 
-// skipEmptyTail ends the reading of changelogs whose last batches compaction has emptied: nothing will come, and the last
-// stable offset says that nothing is open.
-func (j *restoreJob) skipEmptyTail(ctx context.Context, byTopic map[string]*restoreLog, progress time.Time) error {
-	if time.Since(progress) < emptyTail {
+// endSilence looks after changelogs below whose ends nothing has come for a while: compaction may have emptied the last
+// batches. Only an answer of the leader ends the reading of one; without it the restore goes on waiting.
+func (j *restoreJob) endSilence(ctx context.Context, byTopic map[string]*restoreLog, since time.Time) error {
+	if time.Since(since) < silence {
 		return nil
 	}
-	var topics []string
-	for topic := range byTopic {
-		topics = append(topics, topic)
+	for topic, l := range byTopic {
+		log := logtail.Log{Topic: topic, TopicID: j.w.app.topics.info(topic).id, Partition: j.id.Partition}
+		err := logtail.Empty(ctx, j.client, log, l.next, l.end)
+		switch {
+		case err == nil:
+			l.next = l.end
+			delete(byTopic, topic)
+		case errors.Is(err, kerr.OffsetOutOfRange):
+			if err := j.skipCut(ctx, byTopic, topic); err != nil {
+				return err
+			}
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, logtail.ErrRecords), errors.Is(err, logtail.ErrOpen):
+		default:
+			j.w.log.Warn("a changelog does not answer; waiting", "topic", topic, "partition", j.id.Partition, "position", l.next, "end", l.end, "err", err)
+		}
 	}
-	stable, err := listOffsets(ctx, j.client, topics, j.id.Partition, atEnd, readCommitted)
+	return nil
+}
+
+// skipCut goes on at the new start of a changelog whose first records were deleted while it was read. Only those of expired markers
+// are, by the owner before us.
+func (j *restoreJob) skipCut(ctx context.Context, byTopic map[string]*restoreLog, topic string) error {
+	l := byTopic[topic]
+	place := fmt.Sprintf("%s/%d", topic, j.id.Partition)
+	starts, err := listOffsets(ctx, j.client, []string{topic}, j.id.Partition, atStart, readUncommitted)
 	if err != nil {
 		return err
 	}
-	for topic, l := range byTopic {
-		if stable[topic] >= l.end {
-			l.next = l.end
-			delete(byTopic, topic)
-		}
+	if l.store.Kind != statestore.KindMarkers || starts[topic] <= l.next {
+		return problem.New(problem.RestoreFailed, place, "position %d is gone, the log starts at %d", l.next, starts[topic]).
+			WithCure("somebody deleted records of this changelog; restore the topic from a backup, or reset the application")
 	}
+	partition := j.id.Partition
+	j.client.RemoveConsumePartitions(map[string][]int32{topic: {partition}})
+	if l.next = min(starts[topic], l.end); l.next == l.end {
+		delete(byTopic, topic)
+		return nil
+	}
+	j.client.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(l.next)}})
 	return nil
 }
 

@@ -23,6 +23,9 @@ type restoreJob struct {
 	ours      bool // some committed offset carries our metadata
 	logs      []*restoreLog
 	latest    statestore.Checkpoint
+	// asOf is when the state lacked nothing up to its position in the logs: that of the local state, or the begin of the restore.
+	// Tombstones of keys that were there then outlast it by the topic's delete.retention.ms.
+	asOf time.Time
 }
 
 // restoreLog is one changelog partition.
@@ -173,6 +176,7 @@ func (j *restoreJob) listLogs(ctx context.Context) error {
 
 // judgeLocal decides whether the local state can be continued; if not it is dropped.
 func (j *restoreJob) judgeLocal(ctx context.Context) error {
+	j.asOf = time.Now()
 	at, found := j.state.Position()
 	if !found {
 		if j.cause = restoreFull; j.w.app.wasWiped() {
@@ -193,7 +197,7 @@ func (j *restoreJob) judgeLocal(ctx context.Context) error {
 		return j.state.Drop(ctx)
 	}
 	j.cause = restoreNone
-	j.at, j.latest = at, at.Checkpoint
+	j.at, j.latest, j.asOf = at, at.Checkpoint, at.WrittenAt
 	for _, l := range j.logs {
 		for _, p := range at.Logs {
 			if p.Topic == l.store.Changelog {

@@ -65,6 +65,28 @@ var mutants = []mutant{
 		packages: "./streamtest", run: "TestR5",
 	},
 	{
+		name: "a changelog that is silent counts as read",
+		file: "changelog.go",
+		old:  `		err := logtail.Empty(ctx, j.client, log, l.next, l.end)`,
+		new: `		err := error(nil)
+		_ = log`,
+		packages: "./streamtest", run: "TestRestore",
+	},
+	{
+		name:     "an answer without the partition is an end",
+		file:     "internal/logtail/logtail.go",
+		old:      `	return nil, fmt.Errorf("no answer for %s/%d, throttled for %d ms", log.Topic, log.Partition, answer.ThrottleMillis)`,
+		new:      `	return &kmsg.FetchResponseTopicPartition{LastStableOffset: 1 << 62}, nil`,
+		packages: "./internal/logtail", run: "Test",
+	},
+	{
+		name:     "a chunk of a restore claims to be of now",
+		file:     "changelog.go",
+		old:      `	at.Checkpoint, at.WrittenAt = j.at.Checkpoint, j.asOf`,
+		new:      `	at.Checkpoint = j.at.Checkpoint`,
+		packages: "./streamtest", run: "TestADeletedKey",
+	},
+	{
 		name: "outcome decided by offset instead of counter",
 		file: "resolve.go",
 		old: `		switch {

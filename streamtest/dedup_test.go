@@ -121,6 +121,28 @@ func TestS46ResetOffsets(t *testing.T) {
 	}
 }
 
+// A redelivery whose marker has expired is found by its position.
+func TestR4RedeliveryWithoutItsMarker(t *testing.T) {
+	p := newPayments(paymentOptions{})
+	d := p.driver(t, streamtest.Options{})
+	d.Pipe("commands", confirm("o1", "p1"))
+	d.Commit()
+	d.Advance(3 * window)
+	d.Pipe("commands", confirm("o1", "p2"))
+	d.Commit()
+	if m := wantMarkers(t, d, dedup.Applied); m[0].Offset != 1 {
+		t.Fatalf("the marker that is left is of offset %d", m[0].Offset)
+	}
+	d.Redeliver("commands", 0, 0)
+	d.Commit()
+	wantRuns(t, p.runs, 2)
+	wantOrder(t, d, p, "o1", Order{Paid: true, Payments: 2})
+	wantOutput(t, d, "events", paid1, `{"order":"o1","attempt":2}`)
+	if n := d.Stats().Verdicts[dedup.Redelivery]; n != 2 {
+		t.Fatalf("%d redeliveries counted, want 2", n)
+	}
+}
+
 func TestS48RecreatedTopic(t *testing.T) {
 	p := newPayments(paymentOptions{})
 	d := p.driver(t, streamtest.Options{})

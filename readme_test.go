@@ -87,6 +87,12 @@ func TestReadmeWalkthrough(t *testing.T) {
 	if shape(got) != shape(blocks(t, "text")[1]) {
 		t.Errorf("it prints\n%sand the README shows\n%s", got, blocks(t, "text")[1])
 	}
+	for _, line := range strings.Split(strings.TrimSpace(blocksOf(t, "docs/guarantees.md", "sh")[0]), "\n") {
+		got = w.shell(line)
+	}
+	if !strings.Contains(got, "\torder-3\t{\"amount\":50}\t") {
+		t.Errorf("the dead letter was not replayed:\n%s", got)
+	}
 	stop()
 
 	// The same as a command with verbs.
@@ -241,14 +247,20 @@ func TestReadmeCommandsAreRun(t *testing.T) {
 
 func blocks(t *testing.T, language string) []string {
 	t.Helper()
+	return blocksOf(t, "README.md", language)
+}
+
+// blocksOf are the fenced blocks of a document in one language; there is one.
+func blocksOf(t *testing.T, path, language string) []string {
+	t.Helper()
 	var out []string
-	for _, m := range fence.FindAllStringSubmatch(read(t, "README.md"), -1) {
+	for _, m := range fence.FindAllStringSubmatch(read(t, path), -1) {
 		if m[1] == language {
 			out = append(out, m[2])
 		}
 	}
 	if len(out) == 0 {
-		t.Fatalf("the README has no %s block", language)
+		t.Fatalf("%s has no %s block", path, language)
 	}
 	return out
 }

@@ -210,6 +210,20 @@ var mutants = []mutant{
 		new:      "	t.rollback()\n	t.now.streamTime = max(t.now.streamTime, t.current.timestamp)\n	t.Stats.Failures[failure.Phase]++\n	policy := t.policy(s, failure)",
 		packages: "./streamtest", run: driverTests,
 	},
+	{
+		name:     "a task that has room speaks for those that have none",
+		file:     "statestore/room.go",
+		old:      "		t.db.short.Add(-1)\n	}\n}",
+		new:      "		t.db.short.Store(0)\n	}\n}",
+		packages: "./statestore", run: "TestPressure",
+	},
+	{
+		name:     "a restore asks for the room of the value alone",
+		file:     "statestore/room.go",
+		old:      `need = a.SetGrowth(key, value)`,
+		new:      `need = int64(len(value))`,
+		packages: "./statestore", run: "TestRestoreStays",
+	},
 }
 
 // Tests of the Driver need no broker; tests of the Cluster run embedded brokers in virtual time.

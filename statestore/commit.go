@@ -6,59 +6,6 @@ import (
 	"github.com/oncemill/oncemill/internal/problem"
 )
 
-// Reserve makes sure that Apply has room in the memory budget (I6). It is called before EndTxn: afterwards Apply must not
-// fail. ErrBudget says that there is room once a checkpoint was written; problem.MemoryBudgetTooSmall, that the transaction
-// does not fit at all.
-func (t *Task) Reserve() error {
-	if t.err != nil {
-		return t.err
-	}
-	var need int64
-	for _, v := range t.views {
-		o := v.overlay.Table()
-		if o.Len() == 0 {
-			continue
-		}
-		a := v.active
-		if a == nil {
-			a = t.emptyTable(v)
-		}
-		need += a.Growth(o)
-		if !a.CanMerge(o) {
-			return ErrBudget
-		}
-	}
-	t.unreserve()
-	db := t.db
-	ok := db.reserve(need)
-	if !ok && t.clean != nil {
-		t.freeClean()
-		ok = db.reserve(need)
-	}
-	switch {
-	case ok:
-		t.reserved = need
-		db.pressure.Store(false)
-		return nil
-	case need+t.OverlayBytes() > db.cfg.MemoryBudget:
-		return problem.New(problem.MemoryBudgetTooSmall, "task "+t.st.id.String(),
-			"a transaction of %d bytes needs %d more to be applied; the budget is %d", t.OverlayBytes(), need, db.cfg.MemoryBudget)
-	default:
-		db.pressure.Store(true)
-		return ErrBudget
-	}
-}
-
-// emptyTable stands for the active table that Apply will make.
-func (t *Task) emptyTable(v *View) *delta.Table {
-	var none delta.Account
-	table := delta.NewTable(t.db.pool, &none)
-	if v.overlay.Table().IsOrdered() {
-		table.EnableOrder()
-	}
-	return table
-}
-
 // Apply moves the overlay into the committed state, together with the position that it reaches: the transaction was
 // confirmed. After Reserve it cannot fail. pos is copied.
 func (t *Task) Apply(pos Position) {
@@ -89,6 +36,7 @@ func (t *Task) Apply(pos Position) {
 		t.rewrite(v.active)
 	}
 	t.epoch++
+	t.db.gaveBack()
 	if invariants.Enabled {
 		used := t.db.MemoryUsed()
 		invariants.Check(used.Active+used.Frozen+used.Clean <= used.Budget, "I6", "%+v", used)
@@ -130,7 +78,8 @@ func (t *Task) rewrite(table *delta.Table) {
 }
 
 // ApplyRestored writes one changelog record into the committed state. SetPosition must follow before the next checkpoint.
-// ErrBudget says that nothing was written because a checkpoint must come first.
+// ErrBudget says that nothing was written because a checkpoint must come first; problem.MemoryBudgetTooSmall, that the record
+// does not fit at all.
 func (t *Task) ApplyRestored(d *Declaration, key, value []byte, tombstone bool) error {
 	if t.err != nil {
 		return t.err
@@ -145,14 +94,11 @@ func (t *Task) ApplyRestored(d *Declaration, key, value []byte, tombstone bool) 
 	if v.expired(key) {
 		return nil
 	}
-	if t.db.MemoryUsed().Total()+int64(len(value)) > t.db.cfg.MemoryBudget {
-		t.freeClean()
-		t.db.pool.Trim()
-		if t.db.MemoryUsed().Total()+int64(len(value)) > t.db.cfg.MemoryBudget {
-			t.db.pressure.Store(true)
-			return ErrBudget
-		}
+	need, err := t.reserveRestored(v, key, value)
+	if err != nil {
+		return err
 	}
+	defer t.db.accounts.reserved.Add(-need)
 	g := t.st.active
 	if g.begun.IsZero() {
 		g.begun = t.db.cfg.Now()
@@ -189,9 +135,6 @@ func (t *Task) SetPosition(pos Position) {
 		t.expire(v, horizonIn(pos.Horizons, v.id))
 	}
 	t.epoch++
-	if t.db.pressure.Load() && t.db.MemoryUsed().Total() < t.db.cfg.MemoryBudget/2 {
-		t.db.pressure.Store(false)
-	}
 }
 
 // TouchPosition has the position written again, with the current time, by the next checkpoint: an idle task's position would

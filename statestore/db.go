@@ -34,13 +34,18 @@ type DB struct {
 	pool     *delta.Pool
 	accounts struct{ overlays, active, frozen, clean, reserved, filters delta.Account }
 	budget   sync.Mutex // of Reserve: two tasks must not be promised the same bytes
-	// pressure says that a Reserve failed: clean caches go, and every task with something to write needs a checkpoint.
-	pressure atomic.Bool
+	// short counts those that found no room. Until they have it, clean caches go, and every task with something to write
+	// needs a checkpoint.
+	short atomic.Int32
+	// changed is closed when memory is given back; nil while nobody waits for that.
+	changed atomic.Pointer[chan struct{}]
 	// records is the sum of the active generations' records.
 	records atomic.Int64
 
 	wake chan struct{} // to the writer: the queue or closing changed
 	done chan struct{} // closed by the writer at its end
+
+	unwritten []TaskID // set by Close
 
 	mu struct {
 		sync.Mutex
@@ -102,6 +107,9 @@ func (db *DB) Close(ctx context.Context) error {
 		return ctx.Err()
 	}
 	for _, st := range db.mu.tasks { // the writer is gone and nobody owns a task
+		if st.isUnwritten() {
+			db.unwritten = append(db.unwritten, st.id)
+		}
 		db.freeState(st)
 	}
 	clear(db.mu.tasks)
@@ -122,6 +130,16 @@ func (db *DB) heldLocked() []TaskID {
 
 func compareTaskIDs(a, b TaskID) int {
 	return cmp.Or(cmp.Compare(a.SubTopology, b.SubTopology), cmp.Compare(a.Partition, b.Partition))
+}
+
+// Unwritten returns, after Close, the tasks of which the engine lacks what was committed last: the next restore replays it.
+func (db *DB) Unwritten() []TaskID {
+	slices.SortFunc(db.unwritten, compareTaskIDs)
+	return db.unwritten
+}
+
+func (st *taskState) isUnwritten() bool {
+	return st.frozen != nil && st.frozen.len() > 0 && st.frozen.ingested.Load() == 0 || st.active != nil && st.active.len() > 0
 }
 
 // freeState frees the generations of a task that nobody owns.
@@ -340,17 +358,3 @@ const (
 	// renewInterval bounds how long an idle task's reader keeps obsolete tables on the disk.
 	renewInterval = 30 * time.Second
 )
-
-// reserve promises n bytes of the budget, or reports that there is no room.
-func (db *DB) reserve(n int64) bool {
-	db.budget.Lock()
-	defer db.budget.Unlock()
-	if db.MemoryUsed().Total()+n > db.cfg.MemoryBudget {
-		db.pool.Trim()
-		if db.MemoryUsed().Total()+n > db.cfg.MemoryBudget {
-			return false
-		}
-	}
-	db.accounts.reserved.Add(n)
-	return true
-}

@@ -70,6 +70,7 @@ func (t *Task) Release() {
 	t.err = fmt.Errorf("%w: %s", ErrReleased, t.st.id)
 	t.leaveDrop()
 	t.db.disown(t)
+	t.db.gaveBack()
 }
 
 // leaveDrop sees to it that what an unfinished Drop was to remove is not written after it.

@@ -2,6 +2,7 @@ package statestore_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +35,7 @@ func newRig(t testing.TB, change func(*statestore.Config)) *rig {
 	}
 	r.db = db
 	t.Cleanup(func() {
-		if err := db.Close(context.Background()); err != nil {
+		if err := db.Close(context.Background()); err != nil && !errors.Is(err, statestore.ErrClosed) {
 			t.Errorf("close: %v", err)
 		}
 		if used := db.MemoryUsed(); used.Total() != 0 {

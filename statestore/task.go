@@ -30,6 +30,7 @@ type Task struct {
 	// clean is the last generation, after its ingest.
 	clean     *generation
 	reserved  int64
+	short     bool // found no room, and has none since
 	lastRenew time.Time
 	// epoch changes with everything but Put, Delete and Mark: iterators from before it end with an error.
 	epoch     uint64
@@ -228,13 +229,10 @@ func (t *Task) Discard() {
 		v.pending, v.marked = 0, 0
 	}
 	t.unreserve()
+	t.setShort(false)
 	t.epoch++
+	t.db.gaveBack()
 	invariants.Check(!t.Dirty(), "overlay", "task %s: writes are left after Discard", t.st.id)
-}
-
-func (t *Task) unreserve() {
-	t.db.accounts.reserved.Add(-t.reserved)
-	t.reserved = 0
 }
 
 // freezeLocked makes A the new F, if there is something to write and no F; else it returns nil. The caller holds DB.mu.
@@ -260,6 +258,7 @@ func (t *Task) freeClean() {
 		v.prev = nil
 	}
 	t.epoch++
+	t.db.gaveBack()
 }
 
 // NeedsCheckpoint reports that a checkpoint is due: the active generations of the process have reached their share of the
@@ -271,7 +270,7 @@ func (t *Task) NeedsCheckpoint(now time.Time) bool {
 	}
 	db := t.db
 	return now.Sub(g.begun) >= db.cfg.CheckpointInterval ||
-		len(g.tables) > 0 && (db.pressure.Load() ||
+		len(g.tables) > 0 && (db.Pressed() ||
 			db.accounts.active.Bytes() >= db.cfg.MemoryBudget/activeShare ||
 			db.records.Load() >= int64(db.cfg.CheckpointRecords))
 }
@@ -283,8 +282,8 @@ func (t *Task) Tick() error {
 	if t.err != nil {
 		return t.err
 	}
-	if t.db.pressure.Load() {
-		t.freeClean()
+	if t.db.Pressed() {
+		t.yield()
 	}
 	for _, v := range t.views {
 		if err := v.scanBuckets(scanLimit); err != nil {
@@ -312,7 +311,22 @@ func (t *Task) Tick() error {
 	t.st.frozen = nil
 	t.db.mu.Unlock()
 	t.clean = f
+	if t.db.Pressed() {
+		t.yield()
+	}
 	return nil
+}
+
+// yield gives back what the task holds only to be faster.
+func (t *Task) yield() {
+	t.freeClean()
+	for _, v := range t.views {
+		if v.overlay.Table().Len() == 0 {
+			v.overlay.Free()
+		}
+	}
+	t.epoch++
+	t.db.gaveBack()
 }
 
 func (t *Task) renew(now time.Time) error {

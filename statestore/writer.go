@@ -243,6 +243,7 @@ func (db *DB) finishCheckpoint(j *job, err error) {
 		db.settleLocked(st)
 	}
 	j.ticket.settle(err)
+	db.gaveBack()
 }
 
 // waitForCompaction puts a checkpoint off while level 0 is too deep, and reports whether it did.

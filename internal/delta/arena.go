@@ -66,22 +66,27 @@ func (t *Table) alloc(size int) (uint32, []byte, error) {
 }
 
 func (t *Table) addChunk(size int) {
-	used := 0
-	if len(t.chunks) == 0 {
-		used = headerSize // so that no reference is 0
-	}
-	class := chunkClass(len(t.chunks))
-	for class < len(chunkClasses)-1 && used+size > chunkClasses[class] {
-		class++
-	}
+	class, used, bytes := t.nextChunk(size)
 	var c []byte
-	if used+size <= chunkClasses[class] {
+	if bytes == chunkClasses[class] {
 		c = t.pool.get(class)
-	} else { // one entry of a key that is nearly as long as a chunk
-		c = make([]byte, used+size)
+	} else {
+		c = make([]byte, bytes)
 	}
 	t.chunks = append(t.chunks, c[:used])
 	t.charge(int64(cap(c)) + chunkHeader)
+}
+
+// nextChunk is the class and the size of a chunk that begins with an entry of size bytes, behind the bytes used.
+func (t *Table) nextChunk(size int) (class, used, bytes int) {
+	if len(t.chunks) == 0 {
+		used = headerSize // so that no reference is 0
+	}
+	class = chunkClass(len(t.chunks))
+	for class < len(chunkClasses)-1 && used+size > chunkClasses[class] {
+		class++
+	}
+	return class, used, max(chunkClasses[class], used+size) // one entry of a key may be nearly as long as a chunk
 }
 
 // end is a reference above all entries and not above the next one.

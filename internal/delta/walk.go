@@ -76,6 +76,28 @@ func (t *Table) Growth(src *Table) int64 {
 	return growth
 }
 
+// SetGrowth is an upper bound of the memory that Set takes, at its peak.
+func (t *Table) SetGrowth(key, value []byte) int64 {
+	var growth int64
+	if (t.len+1)*4 > len(t.slots)*3 {
+		growth = int64(max(firstSlots, len(t.slots)*2)) * 8
+	}
+	size := headerSize + len(key) + len(value)
+	if len(value) >= bigValue {
+		growth += int64(len(value)) + chunkHeader
+		size = headerSize + len(key) + 4
+	}
+	size = (size + 7) &^ 7
+	if last := len(t.chunks) - 1; last < 0 || len(t.chunks[last])+size > cap(t.chunks[last]) {
+		_, _, bytes := t.nextChunk(size)
+		growth += int64(bytes) + chunkHeader
+	}
+	if t.order != nil {
+		growth += orderBytes
+	}
+	return growth
+}
+
 // arenaGrowth bounds the chunks that the entries of src need.
 func (t *Table) arenaGrowth(src *Table) int64 {
 	if src.maxEntry > chunkSize/2 { // two chunks in a row hold at least the bytes of one

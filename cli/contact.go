@@ -19,6 +19,9 @@ import (
 // knockAgain is the pause before brokers that refused the connection are tried again.
 const knockAgain = 200 * time.Millisecond
 
+// knockTimeout bounds one try: a refusal comes at once, and what does not answer at all is for the verb to wait for and to tell.
+const knockTimeout = 2 * time.Second
+
 // awaitBrokers waits, no longer than --timeout, while every address refuses the connection: nothing listens there yet, which
 // is what a program meets that is started together with its broker. Any other answer, also a bad one, ends the wait without
 // an error: the verb that asks next says what is wrong with it.
@@ -32,7 +35,9 @@ func (e *Env) awaitBrokers(ctx context.Context, brokers []string, opts []kgo.Opt
 	defer cancel()
 	address := strings.Join(brokers, ",")
 	for told := false; ; told = true {
-		err := client.Ping(bounded)
+		try, cancel := context.WithTimeout(bounded, knockTimeout)
+		err := client.Ping(try)
+		cancel()
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			return context.Cause(ctx)
 		}

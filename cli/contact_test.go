@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/oncemill/oncemill/internal/embedded"
 )
@@ -92,5 +93,19 @@ func TestAnInterruptEndsTheWait(t *testing.T) {
 	}()
 	if code := Run(ctx, env, "topic", "list", "-B", "127.0.0.1:1"); code != ExitInterrupted {
 		t.Errorf("exit code %d:\n%s", code, talk)
+	}
+}
+
+// An address that takes connections and says nothing is not waited for here: the verb that asks next tells what is wrong.
+func TestSilenceEndsTheWait(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	env, _, talk := testEnv(t, nil)
+	env.Timeout = time.Hour
+	if err := env.awaitBrokers(context.Background(), []string{l.Addr().String()}, nil); err != nil || talk.Len() > 0 {
+		t.Errorf("%v, %s", err, talk)
 	}
 }

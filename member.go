@@ -149,13 +149,16 @@ func (b *mailbox) wakeUp() {
 	}
 }
 
-// take returns the waiting events.
-func (b *mailbox) take() []groupEvent {
+// take returns the event that has waited longest. The others stay here, where close finds them if this one is fatal.
+func (b *mailbox) take() (groupEvent, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	events := b.mu.events
-	b.mu.events = nil
-	return events
+	if len(b.mu.events) == 0 {
+		return groupEvent{}, false
+	}
+	e := b.mu.events[0]
+	b.mu.events = b.mu.events[1:]
+	return e, true
 }
 
 // waiting reports that an event waits: it makes the commit due.

@@ -177,7 +177,7 @@ func (w *worker) turn(ctx context.Context) error {
 // between does what is only allowed with no transaction open.
 func (w *worker) between() error {
 	w.overdue = false
-	for _, e := range w.mail.take() {
+	for e, ok := w.mail.take(); ok; e, ok = w.mail.take() {
 		err := w.handle(e)
 		close(e.done)
 		if err != nil {

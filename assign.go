@@ -27,6 +27,8 @@ type balancer struct {
 
 	// joinedWith and assignedBy hold the basis of the last JoinGroup and of the last assignment.
 	joinedWith, assignedBy atomic.Uint64
+
+	tenure tenure
 }
 
 var _ kgo.GroupBalancer = (*balancer)(nil)
@@ -61,7 +63,7 @@ func (b *balancer) JoinGroupMetadata(topics []string, owned map[string][]int32, 
 	meta := kmsg.NewConsumerMemberMetadata()
 	meta.Version = 3
 	meta.Topics = topics
-	meta.Generation = generation
+	meta.Generation = b.tenure.join(generation)
 	meta.UserData = data.Encode()
 	for topic, partitions := range owned {
 		o := kmsg.NewConsumerMemberMetadataOwnedPartition()

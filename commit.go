@@ -52,7 +52,7 @@ func (w *worker) commit(ctx context.Context) error {
 		return nil
 	case tasksLost:
 		w.app.cfg.Logger.Warn("the tasks of a transaction belong to another member now", "worker", w.index)
-		return w.abandon(dirty)
+		return w.abandon()
 	}
 	if w.aborts++; w.aborts == 1 {
 		w.failing = time.Now()

@@ -25,6 +25,7 @@ type member struct {
 // that could be overwritten would be a lost event.
 type groupEvent struct {
 	kind       groupEventKind
+	as         membership // of an assignment, a revocation and a loss
 	partitions map[string][]int32
 	err        error
 	done       chan struct{}
@@ -40,12 +41,13 @@ const (
 )
 
 // join starts the membership. Events arrive on deliver, from the client's goroutines, one at a time.
-func join(cfg *Config, instance string, topics []string, balancer kgo.GroupBalancer, deliver func(groupEvent)) (*member, error) {
+func join(cfg *Config, instance string, topics []string, balancer *balancer, deliver func(groupEvent)) (*member, error) {
 	m := &member{done: make(chan struct{})}
 	on := func(kind groupEventKind) func(context.Context, *kgo.Client, map[string][]int32) {
-		return func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
-			if len(partitions) > 0 || kind == groupAssigned { // a member without tasks has joined, too
-				deliver(groupEvent{kind: kind, partitions: partitions})
+		return func(_ context.Context, client *kgo.Client, partitions map[string][]int32) {
+			as := balancer.tenure.session(client.GroupMetadata()) // does not change before the callback returns
+			if len(partitions) > 0 || kind == groupAssigned {     // a member without tasks has joined, too
+				deliver(groupEvent{kind: kind, as: as, partitions: partitions})
 			}
 		}
 	}
@@ -90,8 +92,13 @@ func (m *member) watch(ctx context.Context, deliver func(groupEvent)) {
 	}
 }
 
-// metadata is what fences the offset commit (rule R7).
-func (m *member) metadata() (memberID string, generation int32) { return m.client.GroupMetadata() }
+// id is the member id now; empty while the client joins again. It says that a membership has ended before the event that
+// carries the next one does, and nothing else: what it and the generation of the client name need not be what the tasks were
+// assigned under.
+func (m *member) id() string {
+	id, _ := m.client.GroupMetadata()
+	return id
+}
 
 // close ends the membership. A static member keeps its place in the group: a process that comes back within the session
 // timeout finds its tasks where they were.
@@ -159,6 +166,19 @@ func (b *mailbox) take() (groupEvent, bool) {
 	e := b.mu.events[0]
 	b.mu.events = b.mu.events[1:]
 	return e, true
+}
+
+// next returns the waiting event that carries a membership. The callbacks of the client come one at a time, so there is one at
+// most.
+func (b *mailbox) next() (groupEvent, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.mu.events {
+		if e.kind != groupFailed {
+			return e, true
+		}
+	}
+	return groupEvent{}, false
 }
 
 // waiting reports that an event waits: it makes the commit due.

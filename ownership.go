@@ -24,17 +24,25 @@ func (w *worker) handle(e groupEvent) error {
 	switch e.kind {
 	case groupAssigned:
 		defer w.rebalanced(metrics.RebalanceEnd{Reason: "assigned", Gained: len(w.affected(e.partitions))}, began)
+		if err := w.adopt(e.as); err != nil {
+			return err
+		}
 		return w.assign(e.partitions)
 	case groupRevoked:
 		if err := w.at(step.Revoke); err != nil {
 			return err
 		}
-		defer w.rebalanced(metrics.RebalanceEnd{Reason: "revoked", Revoked: len(w.affected(e.partitions))}, began)
-		return w.release(w.affected(e.partitions))
+		gone := w.affected(e.partitions)
+		defer w.rebalanced(metrics.RebalanceEnd{Reason: "revoked", Revoked: len(gone)}, began)
+		if err := w.giveBack(gone); err != nil {
+			return err
+		}
+		return w.adopt(e.as)
 	case groupLost:
 		w.log.Warn("the group gave our tasks away", "partitions", e.partitions)
-		defer w.rebalanced(metrics.RebalanceEnd{Reason: "lost", Revoked: len(w.affected(e.partitions))}, began)
-		return w.release(w.affected(e.partitions))
+		gone := w.affected(e.partitions)
+		defer w.rebalanced(metrics.RebalanceEnd{Reason: "lost", Revoked: len(gone)}, began)
+		return w.giveBack(gone)
 	default:
 		if err := groupError(w.app.plan.App, e.err); err != nil {
 			return err
@@ -68,14 +76,26 @@ func (w *worker) assign(partitions map[string][]int32) error {
 				return problem.New(problem.InvariantBroken, id.String(), "assigned without its input %s", in.Topic)
 			}
 		}
-		if w.tasks[id] != nil {
+		if slices.Contains(w.assigned, id) {
 			continue
 		}
 		w.log.Info("task assigned", "task", id)
-		w.setState(id, metrics.TaskRestoring, 0, 0)
-		w.restore.begin(id, sub)
+		w.assigned = append(w.assigned, id)
+		w.bring(id)
 	}
 	return nil
+}
+
+// bring begins the restore of a task that is ours.
+func (w *worker) bring(id statestore.TaskID) {
+	w.setState(id, metrics.TaskRestoring, 0, 0)
+	w.restore.begin(id, w.app.sub(id.SubTopology))
+}
+
+// giveBack releases tasks that the group has taken away.
+func (w *worker) giveBack(ids []statestore.TaskID) error {
+	w.assigned = slices.DeleteFunc(w.assigned, func(id statestore.TaskID) bool { return slices.Contains(ids, id) })
+	return w.release(ids)
 }
 
 // release hands tasks over. Committed data that is not checkpointed yet stays valid in memory and is checkpointed later.
@@ -131,13 +151,6 @@ func (w *worker) letGo() {
 		}
 		delete(w.tasks, id)
 	}
-}
-
-// abandon drops what the dirty tasks did and all of them: the group has gone on without this member. It joins again by itself,
-// and the callbacks follow.
-func (w *worker) abandon([]*running) error {
-	w.rewinds++
-	return w.release(w.sortedTasks())
 }
 
 // startRestored begins to process tasks whose restore is done.

@@ -40,6 +40,14 @@ func (s *session) rollBack(ctx context.Context, dirty []*running, cause error, c
 	return rolledBack, nil
 }
 
+// giveUp aborts the transaction of tasks that are ours no longer.
+func (s *session) giveUp(ctx context.Context, dirty []*running, cause error) (outcome, error) {
+	if _, err := s.rollBack(ctx, dirty, cause, nil); err != nil {
+		return rolledBack, err
+	}
+	return tasksLost, nil
+}
+
 // blame remembers the record or timer whose output the broker refused for good, so that it meets its produce policy. Brokers
 // refuse batches: while several run in one transaction, the next one runs them one by one to find out.
 func (s *session) blame(culprit *pending, cause error) error {

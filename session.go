@@ -241,6 +241,9 @@ const (
 func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error) {
 	at := &s.w.timing
 	at.begin()
+	if s.w.lapsed() {
+		return s.giveUp(ctx, dirty, errGivenUp)
+	}
 	written, err := s.seal(dirty)
 	if err != nil {
 		return rolledBack, err
@@ -266,6 +269,9 @@ func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error)
 		return rolledBack, err
 	}
 	if err := s.commitOffsets(ctx, dirty, written); err != nil {
+		if errors.Is(err, kerr.UnknownMemberID) {
+			return s.giveUp(ctx, dirty, err)
+		}
 		return s.rollBack(ctx, dirty, err, nil)
 	}
 	at.lap(&at.phases.Offsets)
@@ -404,9 +410,11 @@ func (s *session) commitOffsets(ctx context.Context, dirty []*running, written m
 		t.Partitions = append(t.Partitions, p)
 	})
 	return s.fencedByGroup(ctx, func() error {
-		if err := s.identify(&req.MemberID, &req.Generation); err != nil {
+		as, err := s.w.fence()
+		if err != nil {
 			return err
 		}
+		req.MemberID, req.Generation = as.id, as.generation
 		resp, err := req.RequestWith(ctx, s.client)
 		if err != nil {
 			return err
@@ -422,22 +430,16 @@ func (s *session) commitOffsets(ctx context.Context, dirty []*running, written m
 	})
 }
 
-// identify fills in member and generation, without which nothing is fenced (R7).
-func (s *session) identify(memberID *string, generation *int32) error {
-	*memberID, *generation = s.w.member.metadata()
-	if *memberID == "" || *generation < 0 {
-		return fmt.Errorf("not a member of the group now: %w", kerr.UnknownMemberID)
-	}
-	return nil
-}
-
-// fencedByGroup retries an offset commit while the group is between two generations: the callbacks are held back, so what
-// the tasks own has not changed.
+// fencedByGroup retries an offset commit while the group is between two generations. A generation that the worker has not been
+// told of is refused until the callback that tells of it waits: until then nobody knows whether the tasks are still ours.
 func (s *session) fencedByGroup(ctx context.Context, commit func() error) error {
 	deadline := time.Now().Add(s.w.app.cfg.TransactionTimeout / 2)
 	for {
 		err := commit()
-		retriable := errors.Is(err, kerr.RebalanceInProgress) || errors.Is(err, kerr.ConcurrentTransactions) ||
+		if err != nil && s.w.lapsed() {
+			return fmt.Errorf("%w (%v)", errGivenUp, err) // fenced by our own next membership, not by another process
+		}
+		retriable := errors.Is(err, kerr.RebalanceInProgress) || errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.ConcurrentTransactions) ||
 			errors.Is(err, kerr.CoordinatorLoadInProgress) || errors.Is(err, kerr.NotCoordinator) || errors.Is(err, kerr.CoordinatorNotAvailable)
 		if !retriable || time.Now().After(deadline) {
 			return err

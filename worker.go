@@ -41,6 +41,9 @@ type worker struct {
 	restore  *restorer
 	balancer *balancer
 
+	as       membership          // under which the tasks are held: that of the last event
+	assigned []statestore.TaskID // what the group has given to this worker, whether it runs or not
+
 	tasks   map[statestore.TaskID]*running
 	byTopic map[string]map[int32]slot // inputs of running tasks
 	began   time.Time                 // of the open transaction: its first record or timer; zero between transactions
@@ -164,6 +167,9 @@ func (w *worker) turn(ctx context.Context) error {
 	if err := w.poll(ctx); err != nil {
 		return err
 	}
+	if w.lapsed() {
+		return w.disowned()
+	}
 	if err := w.fireTimers(); err != nil {
 		return err
 	}
@@ -185,6 +191,11 @@ func (w *worker) between() error {
 		}
 		if e.kind == groupAssigned && w.balancer.outdated() {
 			w.member.client.ForceRebalance() // planned for the topology of the previous process of this instance
+		}
+	}
+	if w.lapsed() {
+		if err := w.abandon(); err != nil {
+			return err
 		}
 	}
 	if err := w.startRestored(); err != nil {
@@ -235,6 +246,9 @@ func (w *worker) poll(ctx context.Context) error {
 	}
 	if err := w.at(step.Poll); err != nil {
 		return err
+	}
+	if w.lapsed() {
+		return nil // nothing of it is ours
 	}
 	committed := w.timing.committed
 	err := w.process(fetches)

@@ -129,6 +129,34 @@ var mutants = []mutant{
 		packages: "./streamtest", run: "TestR11|TestSecondInstance",
 	},
 	{
+		name:     "offsets committed as whatever member the client is now",
+		file:     "tenure.go",
+		old:      `	if as.term == 0 || as.term != w.as.term || w.lapsed() {`,
+		new:      `	if as.id, as.generation = w.member.client.GroupMetadata(); as.id == "" {`,
+		packages: "./streamtest", run: "TestZombie",
+	},
+	{
+		name:     "a membership that does not continue the last one taken for the same",
+		file:     "tenure.go",
+		old:      `	if before.term == as.term || len(w.assigned) == 0 {`,
+		new:      `	if before.id == as.id || len(w.assigned) == 0 {`,
+		packages: ".", run: "TestTasksAreRestored",
+	},
+	{
+		name:     "a generation that the member missed goes unnoticed",
+		file:     "tenure.go",
+		old:      `	return generation == t.mu.joined || generation == t.mu.joined+1`,
+		new:      `	return true`,
+		packages: ".", run: "TestTerm",
+	},
+	{
+		name:     "events behind a fatal one lost",
+		file:     "member.go",
+		old:      `	b.mu.events = b.mu.events[1:]`,
+		new:      `	b.mu.events = nil`,
+		packages: ".", run: "TestEvents",
+	},
+	{
 		name: "dirty delta kept after an abort",
 		file: "internal/task/commit.go",
 		old: `	if t.state != nil {

@@ -1,0 +1,106 @@
+package streamtest_test
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/oncemill/oncemill"
+	"github.com/oncemill/oncemill/internal/step"
+	"github.com/oncemill/oncemill/streamtest"
+)
+
+// lateJoin holds back each JoinGroup of worker a-0, which is a member, until let is called. came is told of each.
+func lateJoin(c *streamtest.Cluster) (came chan struct{}, let func()) {
+	var open atomic.Bool
+	came, release := make(chan struct{}, 100), make(chan struct{})
+	c.Broker().ControlKey(int16(kmsg.JoinGroup), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.Broker().KeepControl()
+		j := req.(*kmsg.JoinGroupRequest)
+		if !open.Load() && j.InstanceID != nil && *j.InstanceID == "a-0" && j.MemberID != "" {
+			came <- struct{}{}
+			c.Broker().SleepControl(func() { <-release })
+		}
+		return nil, nil, false
+	})
+	return came, func() {
+		open.Store(true)
+		close(release)
+	}
+}
+
+// TestZombieThatRejoinsUnderANewMemberID: the session of a expires while its JoinGroup is under way; b gets the task and commits.
+// The client of a joins again by itself and tells nobody that anything was lost. The worker must not commit what it did meanwhile
+// as the new member.
+func TestZombieThatRejoinsUnderANewMemberID(t *testing.T) {
+	play(t, setting{}, func(s *scene) {
+		held, let := lateJoin(s.c)
+		b := s.c.Start("b")
+		<-held
+		s.c.Until("b to have the task", func() bool { return b.Steps(string(step.Start)) == 1 })
+		s.send(account("n", "k", "add 1"))
+		s.c.AwaitCommitted("events", 4)
+		s.send(adds("o", "k", 2)...)
+		s.c.AwaitCommitted("events", 6)
+		let()
+		s.c.Pass(3 * time.Minute)
+		s.verified()
+		s.goesOn("p0", "p1")
+	})
+}
+
+// TestZombieThatGetsItsTaskBackUnnoticed: b is gone again when a is let in. The assignment of a has not changed in the eyes of its
+// client, so no callback names the task, and its state lacks what b has committed.
+func TestZombieThatGetsItsTaskBackUnnoticed(t *testing.T) {
+	play(t, with(func(cfg *oncemill.Config) { cfg.SessionTimeout = 10 * time.Second }), func(s *scene) {
+		held, let := lateJoin(s.c)
+		b := s.c.Start("b")
+		<-held
+		s.c.Until("b to have the task", func() bool { return b.Steps(string(step.Start)) == 1 })
+		frozen := s.a.FreezeAt(string(step.Process), 1) // a does nothing while b is there
+		s.send(account("n", "k", "add 1"), account("o", "k", "add 1"))
+		s.c.AwaitCommitted("events", 5)
+		frozen.Await()
+		b.Kill(0)
+		s.c.Pass(20 * time.Second)
+		let()
+		s.c.Pass(20 * time.Second)
+		frozen.Thaw()
+		s.c.Pass(2 * time.Minute)
+		s.goesOn("p")
+		if n := s.a.Steps(string(step.Start)); n != 2 {
+			s.t.Fatalf("a started its task %d times, want once more after it had been lost", n)
+		}
+	})
+}
+
+// TestZombieThatRejoinsInTheMiddleOfItsCommit: a is a member again, under a new id, before it goes on with the commit of a
+// transaction that it began under the old one.
+func TestZombieThatRejoinsInTheMiddleOfItsCommit(t *testing.T) {
+	for _, at := range []step.Step{step.Seal, step.Flush, step.Reserve, step.CommitOffsets} {
+		t.Run(string(at), func(t *testing.T) {
+			play(t, with(func(cfg *oncemill.Config) { cfg.SessionTimeout = 10 * time.Second }), func(s *scene) {
+				frozen := s.a.FreezeAt(string(at), 1)
+				s.send(account("n", "k", "drop")) // no output: at Seal the broker has no transaction that it could time out
+				frozen.Await()
+				held, let := lateJoin(s.c)
+				b := s.c.Start("b")
+				<-held
+				s.c.Until("b to have the task", func() bool { return b.Steps(string(step.Start)) == 1 })
+				s.send(account("o", "k", "add 1"))
+				s.c.AwaitCommitted("events", 4)
+				b.Kill(0)
+				s.c.Pass(20 * time.Second)
+				let()
+				s.c.Pass(20 * time.Second)
+				frozen.Thaw()
+				s.c.Pass(time.Minute)
+				s.goesOn("p")
+				s.wantRunsOf(s.t, "n", 2)
+				s.ranOnce("m0", "o", "p")
+			})
+		})
+	}
+}

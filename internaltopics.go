@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -128,7 +130,7 @@ func (t *topics) createInternal(ctx context.Context) error {
 func (t *topics) create(ctx context.Context, in graph.InternalTopic) error {
 	values := map[string]*string{}
 	var flags strings.Builder
-	for _, s := range settings(in.Kind) {
+	for _, s := range append(settings(in.Kind), t.roomForInputs(in.Kind)...) {
 		values[s.key] = &s.value
 		fmt.Fprintf(&flags, " --config %s=%s", s.key, s.value)
 	}
@@ -152,6 +154,25 @@ func (t *topics) create(ctx context.Context, in graph.InternalTopic) error {
 	}
 	return p.WithCure("allow this user to create topics, or let an administrator do it: kafka-topics.sh --bootstrap-server %s --create --topic %s --partitions %d%s",
 		t.cfg.Brokers[0], in.Name, partitions, flags.String())
+}
+
+// letterBytes is more than the error headers add to a record.
+const letterBytes = 64 << 10
+
+// roomForInputs lets the topics that take records of the inputs take the largest: a record that fails and does not fit into the
+// dead letters would stop the application.
+func (t *topics) roomForInputs(kind graph.TopicKind) []setting {
+	if kind != graph.TopicDeadLetters && kind != graph.TopicReplay {
+		return nil
+	}
+	most := 0
+	for _, name := range t.plan.Sources() {
+		most = max(most, t.info(name).limit)
+	}
+	if most == 0 { // unknown
+		return nil
+	}
+	return []setting{{"max.message.bytes", strconv.Itoa(min(most, math.MaxInt32-letterBytes) + letterBytes)}}
 }
 
 // await waits until the metadata shows new topics.

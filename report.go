@@ -233,14 +233,12 @@ func actionOf(a processor.Action) metrics.FailureAction {
 	return metrics.ActionStop
 }
 
-// onOutcome tells the listener of single failures; nil when nobody listens.
+// onOutcome logs single failures and tells the listener of them.
 func (w *worker) onOutcome(id statestore.TaskID) func(task.Outcome) {
 	l := &w.app.cfg.Listener
-	if l.Failed == nil && l.DeadLettered == nil {
-		return nil
-	}
 	name := id.String()
 	return func(o task.Outcome) {
+		w.failures.note(id, o, time.Now())
 		if l.Failed != nil {
 			l.Failed(metrics.Failure{Task: name, Node: o.Node, Phase: o.Phase.String(), Policy: actionOf(o.Action), Place: o.Place, Err: o.Err})
 		}

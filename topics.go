@@ -36,6 +36,7 @@ type topicInfo struct {
 	id         [16]byte
 	partitions int32
 	maxBytes   int
+	limit      int // the topic's own max.message.bytes; 0 when unknown
 	// tombstones is how long a compacted topic keeps tombstones; 0 when unknown.
 	tombstones time.Duration
 	missing    bool
@@ -265,12 +266,25 @@ func (t *topics) learn(name string, values map[string]string) {
 	defer t.mu.Unlock()
 	info := t.mu.byName[name]
 	if n, err := strconv.Atoi(values["max.message.bytes"]); err == nil {
-		info.maxBytes = min(n, t.maxRecord) // which bounds the client's batches too
+		info.limit = n
+		if info.maxBytes = n; !t.takesInputs(name) { // what an input could hold must go there, however large outputs may be
+			info.maxBytes = min(n, t.maxRecord) // which bounds the client's batches too
+		}
 	}
 	if ms, err := strconv.ParseInt(values["delete.retention.ms"], 10, 64); err == nil {
 		info.tombstones = time.Duration(min(ms, int64(1<<43))) * time.Millisecond
 	}
 	t.mu.byName[name] = info
+}
+
+// takesInputs reports whether records of the inputs go to a topic as they are: the dead letters, and their replay.
+func (t *topics) takesInputs(name string) bool {
+	for _, in := range t.plan.Internal {
+		if in.Name == name {
+			return in.Kind == graph.TopicDeadLetters || in.Kind == graph.TopicReplay
+		}
+	}
+	return false
 }
 
 // Partitions implements task.Topics. A dynamic topic is looked up when it is first met.

@@ -58,7 +58,8 @@ type worker struct {
 	aborts  int       // in a row
 	failing time.Time // the first of them
 
-	timing timing
+	timing   timing
+	failures *failureLog
 
 	promiseMu sync.Mutex // guards session.failed and session.culprit
 
@@ -84,8 +85,9 @@ type slot struct {
 
 func newWorker(app *App, index int) *worker {
 	instance := fmt.Sprintf("%s-%d", app.instance, index)
+	log := app.cfg.Logger.With("worker", index)
 	return &worker{app: app, index: index, instance: instance, txnID: app.plan.App + "-" + instance,
-		log: app.cfg.Logger.With("worker", index), tasks: map[statestore.TaskID]*running{}, byTopic: map[string]map[int32]slot{}}
+		log: log, failures: newFailureLog(log), tasks: map[statestore.TaskID]*running{}, byTopic: map[string]map[int32]slot{}}
 }
 
 func (w *worker) at(s step.Step) error { return w.app.cfg.Steps.At(w.index, s) }
@@ -112,6 +114,7 @@ func (w *worker) run(ctx context.Context) (err error) {
 	w.restore = newRestorer(w)
 	w.balancer = newBalancer(w.app.groups, w.app.held, w.log).inProcess(w.app.process)
 	defer w.restore.close()
+	defer w.failures.flush()
 	defer w.letGo()
 	stop := context.AfterFunc(ctx, w.shutDown)
 	defer stop()
@@ -121,6 +124,7 @@ func (w *worker) run(ctx context.Context) (err error) {
 	}
 	defer w.member.close()
 	defer w.mail.close()
+	defer w.tellWaiting()()
 	for ctx.Err() == nil {
 		if err := w.turn(ctx); err != nil {
 			return w.giveUp(err)
@@ -130,6 +134,25 @@ func (w *worker) run(ctx context.Context) (err error) {
 		return w.giveUp(err)
 	}
 	return nil
+}
+
+// joinPatience is how long the group may take before its silence is explained.
+const joinPatience = 5 * time.Second
+
+// tellWaiting explains why nothing happens after a start: the group waits for a member that is gone. The returned function ends it.
+func (w *worker) tellWaiting() (stop func()) {
+	cfg := w.app.cfg
+	timer := time.AfterFunc(joinPatience, func() {
+		w.app.mu.Lock()
+		joined := w.app.mu.joined[w.index]
+		w.app.mu.Unlock()
+		if !joined {
+			w.log.Info("waiting for the group: it gives no tasks before every member has answered or its session has timed out; "+
+				"a process that starts with an empty state directory is a new member unless Config.InstanceID is fixed",
+				"group", w.app.plan.App, "instance", w.instance, "session.timeout", cfg.SessionTimeout)
+		}
+	})
+	return func() { timer.Stop() }
 }
 
 // giveUp aborts the open transaction before the worker ends with an error, so that readers of its outputs do not wait for the

@@ -30,7 +30,7 @@ func ExampleApp_Run() {
 		return
 	}
 	fmt.Println(app.Run(context.Background()))
-	// Output: OM401 ApiVersions at 127.0.0.1:1: unable to dial: dial tcp 127.0.0.1:1: connect: connection refused. Cure: check Config.Brokers and the network
+	// Output: OM401 ApiVersions at 127.0.0.1:1: unable to dial: dial tcp 127.0.0.1:1: connect: connection refused. Cure: check Config.Brokers and the network; oncemill dev starts a broker for development
 }
 
 // Health and Tasks may be asked while the application runs.

@@ -1,6 +1,7 @@
 package workloads
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"strings"
@@ -39,6 +40,17 @@ func counts(in Input) []*kgo.Record {
 	return out
 }
 
+// ofOneKey are the outputs of the first record's key.
+func ofOneKey(output []*kgo.Record) []*kgo.Record {
+	var of []*kgo.Record
+	for _, r := range output {
+		if bytes.Equal(r.Key, output[0].Key) {
+			of = append(of, r)
+		}
+	}
+	return of
+}
+
 func verdict(c *Check, output []*kgo.Record) string {
 	for _, r := range output {
 		c.Add(r)
@@ -75,6 +87,18 @@ func TestCheckFindsEachKindOfMistake(t *testing.T) {
 			o[999].Value = binary.BigEndian.AppendUint64(nil, 1)
 			return o
 		}, "wrong counts", true},
+		"two lost and two doubled, with the number, the maximum and the sum of the right ones": {func(o []*kgo.Record) []*kgo.Record {
+			at := ofOneKey(o)[:4]
+			for i, n := range []uint64{1, 1, 4, 4} {
+				at[i].Value = binary.BigEndian.AppendUint64(nil, n)
+			}
+			return o
+		}, "wrong counts of 1 keys", true},
+		"counts in another order": {func(o []*kgo.Record) []*kgo.Record {
+			at := ofOneKey(o)
+			at[0].Value, at[1].Value = at[1].Value, at[0].Value
+			return o
+		}, "has the count 2 behind 0", true},
 	} {
 		check, output := NewCheck(in), copies(in)
 		if c.count {

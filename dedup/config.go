@@ -82,6 +82,9 @@ type Config struct {
 	// body is then a Duplicate. The body is key and value; headers are not part of it, because a resend changes them. Set
 	// it when a resend serialises the same message to other bytes (JSON without a fixed order of fields).
 	IgnoreConflicts bool
+	// BodyHeader, if set, names a header whose last value belongs to the body as well. It is for a record whose key was
+	// replaced on its way, and which carries the original in that header.
+	BodyHeader string
 	// IssueTime, if set, is when the id was minted: ids from before the window are refused as TooOld instead of being New.
 	IssueTime IssueTime
 	// FutureSkew is how far an issue time may lie ahead of the larger of stream time and the record's timestamp; beyond
@@ -138,7 +141,8 @@ func (c Config) Validate() error {
 }
 
 // Fingerprint describes what markers depend on: a start with another fingerprint could not find the markers that are
-// there. The policies and limits are not part of it and may change at any time; IgnoreConflicts too.
+// there. The policies and limits are not part of it and may change at any time; IgnoreConflicts and BodyHeader
+// too, though copies from before a change of BodyHeader then count as conflicts.
 func (c Config) Fingerprint(source string) string {
 	b := newBuckets(c.Window, c.IssueTime.read != nil)
 	return fmt.Sprintf("dedup id=%s scope=%q kind=%t bucket=%dms live=%d", c.ID.Name, c.scope(source), c.Kind != nil, b.length, b.keep+1)

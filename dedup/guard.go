@@ -93,7 +93,7 @@ func (g *Guard) Check(r *record.Raw, from Origin, time int64) (Decision, error) 
 	}
 	g.hashID(&d)
 	if g.comparesBodies() {
-		d.body = g.content.body(r.Key, r.Value)
+		d.body = g.body(r)
 		d.flags |= hasBody
 	}
 	found, err := g.lookup(d.hash, time, &d.Marker)
@@ -115,6 +115,15 @@ func (g *Guard) Check(r *record.Raw, from Origin, time int64) (Decision, error) 
 
 // comparesBodies: ids that are hashes of the content cannot conflict.
 func (g *Guard) comparesBodies() bool { return !g.config.IgnoreConflicts && !g.config.ID.content }
+
+// body is the hash of what two copies of a message must have in common.
+func (g *Guard) body(r *record.Raw) [bodyBytes]byte {
+	if g.config.BodyHeader == "" {
+		return g.content.body(r.Key, r.Value, nil)
+	}
+	carried, _ := r.Header(g.config.BodyHeader)
+	return g.content.body(r.Key, r.Value, carried)
+}
 
 // judgeAbsent decides about an id without a marker from the source.
 func (g *Guard) judgeAbsent(d *Decision, r *record.Raw, time int64) error {

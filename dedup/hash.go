@@ -71,13 +71,15 @@ func (h *contentHasher) of(key, value []byte) [hashBytes]byte {
 	return [hashBytes]byte(h.sha.Sum(h.sum[:0])[:hashBytes])
 }
 
-// body is what conflicts are recognised by: XXH64 of the same bytes as of. It is not made to resist a forger, who could only
-// turn a conflict of his own into a duplicate of his own.
-func (h *contentHasher) body(key, value []byte) (sum [bodyBytes]byte) {
+// body is what conflicts are recognised by: XXH64 of the same bytes as of, and of what a header carries behind them. It is not
+// made to resist a forger, who could only turn a conflict of his own into a duplicate of his own. Key and value have their
+// lengths in front, so that the end needs none; no carried bytes and none at all are one thing.
+func (h *contentHasher) body(key, value, carried []byte) (sum [bodyBytes]byte) {
 	h.fast.Reset()
 	_, _ = h.fast.Write(h.framing(key, value))
 	_, _ = h.fast.Write(key)
 	_, _ = h.fast.Write(value)
+	_, _ = h.fast.Write(carried)
 	binary.BigEndian.PutUint64(sum[:], h.fast.Sum64())
 	return sum
 }

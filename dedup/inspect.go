@@ -26,7 +26,7 @@ func (g *Guard) Trace(r *record.Raw, from Origin) Trace {
 	if from == FromReplay {
 		d.Replay, _, _ = replayHeaders(r)
 	} else if g.comparesBodies() {
-		t.Body = g.content.body(r.Key, r.Value)
+		t.Body = g.body(r)
 		t.Compared = true
 	}
 	g.hashRefusal(&d, r)

@@ -24,7 +24,7 @@ func TestGoldenHashes(t *testing.T) {
 	position := CauseOfPosition("shop", "commands", topicID, 3, 42)
 	timer := CauseOfTimer("shop", "orders", []byte("order-7"), "deadline", 5)
 	body := func(key, value []byte) []byte {
-		h := newContentHasher().body(key, value)
+		h := newContentHasher().body(key, value, nil)
 		return h[:]
 	}
 	ofPosition := position.OutputID(SlotOf("decide", 1))

@@ -77,7 +77,9 @@ func New(c Config) *topology.Topology {
 	if c.Scope == Topic {
 		in := topology.Source(t, nodeIn, c.From, raw, raw)
 		rekeyed := topology.Process(t, nodeRekey, in, c.rekey)
-		byID := topology.Repartition(t, nodeByID, rekeyed, raw, raw, topology.DeduplicateAfter(c.dedup(dedup.Key())))
+		after := c.dedup(dedup.Key())
+		after.BodyHeader = headerKey // the id stands in the place of the key: equal ids with other keys are a conflict all the same
+		byID := topology.Repartition(t, nodeByID, rekeyed, raw, raw, topology.DeduplicateAfter(after))
 		out = topology.Process(t, nodeRestore, byID, restoreKey)
 	} else {
 		out = topology.Source(t, nodeIn, c.From, raw, raw, topology.Deduplicate(c.dedup(c.ID.identity)))

@@ -192,3 +192,31 @@ func TestForeignRecordsInTheRepartitionTopic(t *testing.T) {
 		t.Errorf("%d dead letters, want 2", got)
 	}
 }
+
+// The same id with another key is a conflict, also where the key is replaced by the id before bodies are compared; null is a key of
+// its own, and a header of the same name that a record came with is none.
+func TestConflictByTheKeyAlone(t *testing.T) {
+	for name, c := range map[string]struct {
+		first, second streamtest.Message
+		conflict      bool
+	}{
+		"another key":       {streamtest.Text("a", "x"), streamtest.Text("b", "x"), true},
+		"null and empty":    {streamtest.Text("", "x"), streamtest.Bytes(nil, []byte("x")), true},
+		"the same key":      {streamtest.Text("a", "x"), streamtest.Text("a", "x"), false},
+		"a header in front": {streamtest.Text("a", "x").With(headerKey, "\x01b"), streamtest.Text("a", "x").With(headerKey, "\x01c"), false},
+	} {
+		for _, scope := range []Scope{Partition, Topic} {
+			t.Run(fmt.Sprint(name, scope), func(t *testing.T) {
+				d := stage(t, "header:id", func(c *Config) { c.Scope, c.AllowNullKeys = scope, true })
+				d.Pipe("from", c.first.With("id", "1").On(1), c.second.With("id", "1").On(1))
+				d.Commit()
+				expect(t, "outputs", d.Output("to"), "x")
+				if c.conflict {
+					expectCodes(t, d, problem.IDConflict)
+				} else {
+					expectCodes(t, d)
+				}
+			})
+		}
+	}
+}

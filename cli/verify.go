@@ -182,6 +182,11 @@ func printReport(env *Env, r *verify.Report, withState bool) error {
 	if err := env.Print(d); err != nil {
 		return err
 	}
+	for _, c := range r.Checks {
+		if c.Checked == 0 && c.Skipped > 0 {
+			env.Talk("WARN  %s: nothing was judged: %s", c.Name, c.Why)
+		}
+	}
 	if !withState {
 		env.Talk("topics only: the state directory was not looked at (--state DIR, with the application stopped)")
 	}

@@ -54,7 +54,7 @@ func (r *run) cut(ctx context.Context) error {
 	}
 	for _, s := range r.Plan.Subs {
 		for p := range r.topics[s.Inputs[0].Topic].Partitions {
-			if err := r.addTask(s, p, committed); err != nil {
+			if err := r.addTask(ctx, s, p, committed); err != nil {
 				return err
 			}
 		}
@@ -63,9 +63,9 @@ func (r *run) cut(ctx context.Context) error {
 }
 
 // addTask notes the positions of a task, and holds its offsets against each other.
-func (r *run) addTask(sub *graph.SubTopology, partition int32, committed map[string][]Committed) error {
+func (r *run) addTask(ctx context.Context, sub *graph.SubTopology, partition int32, committed map[string][]Committed) error {
 	t := &taskCut{id: statestore.TaskID{SubTopology: sub.Name, Partition: partition}, sub: sub, guards: map[int]*dedup.Guard{},
-		changelog: map[*graph.Store]*sorter{}}
+		logs: map[string]int64{}}
 	r.tasks = append(r.tasks, t)
 	var first Committed
 	for i, in := range sub.Inputs {
@@ -89,13 +89,16 @@ func (r *run) addTask(sub *graph.SubTopology, partition int32, committed map[str
 			r.found(CheckPositions, problem.FindingCounter, place, "%d was not committed by the application: its metadata is %s", c.Offset, excerpt([]byte(c.Metadata)))
 		case c.Metadata != first.Metadata:
 			r.found(CheckPositions, problem.FindingCounter, place, "its transaction is %d, that of %s another: a transaction commits all inputs of a task", m.N, sub.Inputs[0].Topic)
-		case c.Offset > r.topics[in.Topic].Ends[partition] && c.Offset > 0:
-			if err := r.beyondEnd(in.Topic, partition, c.Offset); err != nil {
-				return err
-			}
 		}
 		if err == nil && ours && (!t.ours || m.N > t.meta.N) {
 			t.meta, t.ours = m, true
+		}
+		until, err := r.until(ctx, in.Topic, partition, c.Offset)
+		if err != nil {
+			return err
+		}
+		if t.until = append(t.until, until); until < c.Offset {
+			r.found(CheckPositions, problem.FindingCounter, place, "%d lies behind the end of the topic, %d", c.Offset, until)
 		}
 		if n := r.Plan.Nodes[in.Source]; n.Dedup != nil && t.guards[in.Source] == nil {
 			if t.guards[in.Source], err = dedup.NewGuard(*n.Dedup, r.Plan.App, n.Name, nil); err != nil {
@@ -103,18 +106,41 @@ func (r *run) addTask(sub *graph.SubTopology, partition int32, committed map[str
 			}
 		}
 	}
+	return r.cutLogs(ctx, t)
+}
+
+// cutLogs decides how far the changelogs of a task are read, and reports those that end before what was committed.
+func (r *run) cutLogs(ctx context.Context, t *taskCut) error {
+	for _, st := range t.sub.Stores {
+		if t.id.Partition >= r.topics[st.Changelog].Partitions {
+			continue // refused where it is read
+		}
+		committed := t.meta.End(st.Changelog)
+		until, err := r.until(ctx, st.Changelog, t.id.Partition, committed)
+		if err != nil {
+			return err
+		}
+		if until < committed {
+			r.found(CheckPositions, problem.FindingCounter, fmt.Sprintf("%s/%d", st.Changelog, t.id.Partition), "the committed offsets cover it up to %d, it ends at %d", committed, until)
+		}
+		t.logs[st.Changelog] = max(until, r.topics[st.Changelog].Ends[t.id.Partition])
+	}
 	return nil
 }
 
-// beyondEnd looks at a position behind the end of its topic: the end was listed before the offset was fetched, so it may have
-// grown.
-func (r *run) beyondEnd(topic string, partition int32, offset int64) error {
-	now, err := r.Log.Topics(context.Background(), []string{topic})
+// until is how far a topic can be read that was committed up to an offset: its end was listed before the offset was fetched, and
+// may have grown. What lies behind the end would be waited for in vain. What lies in front of it may not be stable yet, because
+// the markers of a transaction reach its partitions one by one, and is waited for.
+func (r *run) until(ctx context.Context, topic string, partition int32, offset int64) (int64, error) {
+	if offset <= r.topics[topic].Ends[partition] {
+		return offset, nil
+	}
+	now, err := r.Log.Topics(ctx, []string{topic})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if end := now[topic].Ends[partition]; offset > end {
-		r.found(CheckPositions, problem.FindingCounter, fmt.Sprintf("%s/%d, committed offset", topic, partition), "%d lies behind the end of the topic, %d", offset, end)
+	if t, ok := now[topic]; ok && int(partition) < len(t.Highs) {
+		return min(offset, t.Highs[partition]), nil
 	}
-	return nil
+	return 0, problem.New(problem.TopicMissing, fmt.Sprintf("topic %q", topic), "it was deleted while it was read")
 }

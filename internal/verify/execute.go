@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -24,11 +23,12 @@ const (
 	rerunMemory = 64 << 20
 )
 
-// Why a task cannot be run again.
+// Why a task cannot be run again, or not be judged by it.
 const (
 	orderUnknown = "several inputs: their order is not in the topics"
 	inputRemoved = "the beginning of the input was removed"
-	clockUsed    = "timers of the wall clock or delayed retries: their time is not in the topics"
+	clockUsed    = "timers of the wall clock or delayed retries had a say: their time is not in the topics"
+	clockAhead   = "a timestamp lay ahead of the clock: what it counted as is not in the topics"
 )
 
 // rerun runs the inputs once more through the production task, from nothing, task by task, with the offsets and topic ids that
@@ -44,6 +44,12 @@ type rerun struct {
 	all     bool              // every task was
 	outputs int64             // running number
 	now     time.Time
+	// removed: the task that runs removed a timer of the wall clock, which may have fired before that in the application.
+	removed bool
+	// doubts has the tasks that are compared although the clock had a say in them, and why: what is equal is right, what is not
+	// proves nothing.
+	doubts map[[6]byte]string
+	doubt  string // the first of them
 }
 
 // execute runs the tasks again and compares.
@@ -57,7 +63,7 @@ func (r *run) execute(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	x := &rerun{run: r, made: r.sorter(), number: map[string]uint16{}, done: map[[6]byte]bool{}, all: true}
+	x := &rerun{run: r, made: r.sorter(), number: map[string]uint16{}, done: map[[6]byte]bool{}, doubts: map[[6]byte]string{}, all: true}
 	if x.db, err = statestore.Open(statestore.Config{Engine: engine, MemoryBudget: rerunMemory}); err != nil {
 		return errors.Join(err, engine.Close())
 	}
@@ -68,7 +74,7 @@ func (r *run) execute(ctx context.Context) (err error) {
 	total := int64(0)
 	for _, t := range r.tasks {
 		for i := range t.sub.Inputs {
-			total += max(0, t.next[i]-r.start(t, i))
+			total += max(0, t.until[i]-r.start(t, i))
 		}
 	}
 	r.Progress.Step("execute", total)
@@ -88,7 +94,7 @@ func (x *rerun) only(t *taskCut) (input int, why string) {
 		if start > 0 && t.sub.Stateful() {
 			return 0, inputRemoved
 		}
-		if t.next[i] <= start {
+		if t.until[i] <= start {
 			continue
 		}
 		if input >= 0 {
@@ -122,21 +128,17 @@ func (x *rerun) task(ctx context.Context, t *taskCut) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, again.Close()) }()
-	x.now = time.Time{}
-	before := x.outputs
-	parked, stopped, err := x.feed(ctx, t, again, input)
+	x.now, x.removed = time.Time{}, false
+	stopped, err := x.feed(ctx, t, again, input)
 	if err != nil || stopped {
 		return err
 	}
-	if _, timer, err := again.NextTimer(); err != nil {
+	clock, err := x.clock(ctx, t, again)
+	if err != nil {
 		return err
-	} else if timer || parked {
-		x.notRun(t, clockUsed)
-		return nil
 	}
-	x.noteDone(t)
-	x.check(CheckRerun).Checked += x.outputs - before
-	return x.compareKeys(ctx, t, cfg.State)
+	x.noteDone(t, clock.doubt)
+	return x.compareKeys(ctx, t, cfg.State, clock)
 }
 
 // notRun notes that the outputs of a task are not compared.
@@ -145,21 +147,25 @@ func (x *rerun) notRun(t *taskCut, why string) {
 	x.skip(CheckRerun, fmt.Sprintf("task %s: %s", t.id, why))
 }
 
-func (x *rerun) noteDone(t *taskCut) {
+func (x *rerun) noteDone(t *taskCut, doubt string) {
+	if x.doubt == "" {
+		x.doubt = doubt
+	}
 	for _, in := range t.sub.Inputs {
-		x.done[[6]byte(placeKey(x.run.number[in.Topic], t.id.Partition, 0))] = true
+		place := [6]byte(placeKey(x.run.number[in.Topic], t.id.Partition, 0))
+		x.done[place], x.doubts[place] = true, doubt
 	}
 }
 
 // feed processes the records of an input. stopped says that the task ended at one of them, which is a finding.
-func (x *rerun) feed(ctx context.Context, t *taskCut, again *task.Task, input int) (parked, stopped bool, err error) {
+func (x *rerun) feed(ctx context.Context, t *taskCut, again *task.Task, input int) (stopped bool, err error) {
 	if input < 0 {
-		return false, false, nil
+		return false, nil
 	}
 	topic, start := t.sub.Inputs[input].Topic, x.start(t, input)
 	again.StartAt(input, start)
 	var fatal error
-	err = x.Log.Read(ctx, topic, t.id.Partition, start, t.next[input], func(raw *record.Raw) error {
+	err = x.Log.Read(ctx, topic, t.id.Partition, start, t.until[input], func(raw *record.Raw) error {
 		x.Progress.Add(1)
 		if fatal != nil {
 			return nil
@@ -173,10 +179,8 @@ func (x *rerun) feed(ctx context.Context, t *taskCut, again *task.Task, input in
 			x.found(CheckRerun, problem.FindingLost, raw.Position.String(), "run again, it ends the task: %v", fatal)
 			return nil
 		}
-		for _, o := range again.TakeOutputs() {
-			if err := x.output(t, &o); err != nil {
-				return err
-			}
+		if err := x.takeOutputs(t, again); err != nil {
+			return err
 		}
 		if again.Steps() < rerunSteps {
 			return nil
@@ -190,7 +194,16 @@ func (x *rerun) feed(ctx context.Context, t *taskCut, again *task.Task, input in
 		x.all = false
 		again.Abort()
 	}
-	return again.TakeStats().Parked > 0, fatal != nil, err
+	return fatal != nil, err
+}
+
+func (x *rerun) takeOutputs(t *taskCut, again *task.Task) error {
+	for _, o := range again.TakeOutputs() {
+		if err := x.output(t, &o); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // owned copies a record: the task keeps it until the end of the transaction.
@@ -218,10 +231,14 @@ func (x *rerun) commit(ctx context.Context, again *task.Task) error {
 	if !again.Dirty() {
 		return nil
 	}
-	if err := again.Seal(func(task.ChangelogRecord) error { return nil }); err != nil {
+	err := again.Seal(func(r task.ChangelogRecord) error {
+		x.removed = x.removed || r.Store.Kind == statestore.KindTimers && r.Value == nil && isWallTimer(r.Key)
+		return nil
+	})
+	if err != nil {
 		return err
 	}
-	err := again.Reserve()
+	err = again.Reserve()
 	for errors.Is(err, statestore.ErrBudget) {
 		if err = x.checkpoint(ctx, again.State()); err == nil {
 			err = again.Reserve()
@@ -269,115 +286,4 @@ func (x *rerun) MaxBytes(string) int {
 		return x.MaxRecordBytes
 	}
 	return 1 << 20
-}
-
-// compareKeys holds the state of the second run against the changelogs.
-func (x *rerun) compareKeys(ctx context.Context, t *taskCut, state *statestore.Task) error {
-	for _, st := range t.sub.Stores {
-		if st.Kind == statestore.KindTask {
-			continue // its numbers count transactions
-		}
-		log, err := x.changelog(ctx, t, st, func(int64) {})
-		if err != nil {
-			return err
-		}
-		end := t.meta.End(st.Changelog)
-		j := &storeJoin{run: x.run, check: CheckRerunKeys, task: t, store: st, horizon: horizonIn(t.latest.Horizons, st.ID()), other: "the second run"}
-		if err := errors.Join(j.join(log, end, state), log.close()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// compare joins the outputs of both runs by topic and id.
-func (x *rerun) compare() error {
-	old, err := x.produced.sorted()
-	if err != nil {
-		return err
-	}
-	made, err := x.made.sorted()
-	if err != nil {
-		return err
-	}
-	moreOld, moreMade := old.next(), made.next()
-	for moreOld || moreMade {
-		order := -1
-		switch {
-		case !moreOld:
-			order = 1
-		case moreMade:
-			order = bytes.Compare(old.key, made.key)
-		}
-		switch {
-		case order < 0:
-			x.onlyOld(old)
-		case order > 0:
-			x.onlyMade(made)
-		default:
-			x.both(old, made)
-		}
-		// Copies of one id are looked at elsewhere.
-		key := bytes.Clone(old.key)
-		if order > 0 {
-			key = bytes.Clone(made.key)
-		}
-		for moreOld && bytes.Equal(old.key, key) {
-			moreOld = old.next()
-		}
-		for moreMade && bytes.Equal(made.key, key) {
-			moreMade = made.next()
-		}
-	}
-	return errors.Join(old.err, made.err)
-}
-
-func (x *rerun) wasRun(entry []byte) bool {
-	if binary.BigEndian.Uint16(entry) == noInput {
-		return x.all
-	}
-	return x.done[[6]byte(entry)]
-}
-
-func (x *rerun) onlyOld(old *cursor) {
-	if !x.wasRun(old.value) {
-		return
-	}
-	if x.Shared {
-		x.skip(CheckRerun, "not made by this application, or no longer: others write there, too")
-		return
-	}
-	have := readDescribed(old.value[placeBytes:])
-	input, partition, offset := binary.BigEndian.Uint16(old.value), int32(binary.BigEndian.Uint32(old.value[2:])), int64(binary.BigEndian.Uint64(old.value[6:]))
-	cause := "a timer"
-	if input != noInput {
-		cause = fmt.Sprintf("%s/%d@%d", x.names[input], partition, offset)
-	}
-	x.found(CheckRerun, problem.FindingGhost, fmt.Sprintf("%s/%d@%d", x.outputTopic(old), have.partition, have.offset),
-		"%s, run again, does not make it; %s", cause, have.text)
-}
-
-func (x *rerun) outputTopic(c *cursor) string { return x.run.outputs[binary.BigEndian.Uint16(c.key)] }
-
-func (x *rerun) onlyMade(made *cursor) {
-	if !x.wasRun(made.value) {
-		return
-	}
-	want, name := readDescribed(made.value[placeBytes:]), x.outputTopic(made)
-	if topic := x.topics[name]; topic.Compacted || topic.Starts[want.partition] > 0 {
-		x.skip(CheckRerun, "the output topic no longer has all its records")
-		return
-	}
-	input, partition, offset := binary.BigEndian.Uint16(made.value), int32(binary.BigEndian.Uint32(made.value[2:])), int64(binary.BigEndian.Uint64(made.value[6:]))
-	x.found(CheckRerun, problem.FindingLost, fmt.Sprintf("%s/%d", name, want.partition), "%s/%d@%d, run again, makes the output %x, which is not there; %s",
-		x.names[input], partition, offset, made.key[2:], want.text)
-}
-
-func (x *rerun) both(old, made *cursor) {
-	have, want := readDescribed(old.value[placeBytes:]), readDescribed(made.value[placeBytes:])
-	if !x.wasRun(made.value) || have.partition == want.partition && have.hash == want.hash {
-		return
-	}
-	x.found(CheckRerun, problem.FindingGhost, fmt.Sprintf("%s/%d@%d", x.outputTopic(old), have.partition, have.offset),
-		"its cause, run again, makes other bytes: %s in partition %d, instead of %s", want.text, want.partition, have.text)
 }

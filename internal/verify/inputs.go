@@ -70,7 +70,7 @@ func readNeeded(b []byte) needed {
 func (r *run) readInputs(ctx context.Context) error {
 	total := int64(0)
 	r.eachInput(func(t *taskCut, i int) error {
-		total += max(0, t.next[i]-r.start(t, i))
+		total += max(0, t.until[i]-r.start(t, i))
 		return nil
 	})
 	r.Progress.Step("inputs", total)
@@ -134,9 +134,9 @@ func (s *inputScan) input(ctx context.Context, t *taskCut, i int) error {
 	topic, start := r.topics[in.Topic], r.start(t, i)
 	number := r.number[in.Topic]
 	// A position below the start means that records were removed before they were processed, or after: nothing is left to read.
-	if t.next[i] > start {
+	if t.until[i] > start {
 		guard := t.guards[in.Source]
-		err := r.Log.Read(ctx, in.Topic, partition, start, t.next[i], func(raw *record.Raw) error {
+		err := r.Log.Read(ctx, in.Topic, partition, start, t.until[i], func(raw *record.Raw) error {
 			r.Progress.Add(1)
 			key := placeKey(number, partition, raw.Offset)
 			s.skipTo(key, start, t.next[i], topic.Compacted, number, partition)

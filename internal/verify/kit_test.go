@@ -77,12 +77,25 @@ var errKilled = errors.New("killed")
 // run runs the application until its inputs are drained. With a step, it dies at the n-th time of it instead.
 func (s *site) run(at step.Step, n int32) {
 	s.t.Helper()
+	s.runSteps(at, n, s.drained)
+}
+
+// runUntil runs the application until something holds.
+func (s *site) runUntil(holds func() bool) {
+	s.t.Helper()
+	s.runSteps("", 0, holds)
+}
+
+func (s *site) runSteps(at step.Step, n int32, holds func() bool) {
+	s.t.Helper()
 	ctx, stop := context.WithCancel(s.ctx)
 	defer stop()
 	var seen atomic.Int32
 	cfg := oncemill.Config{Brokers: s.broker.Addrs(), StateDir: s.dir, Topology: s.topo(), InstanceID: "one", CommitInterval: 20 * time.Millisecond,
 		Logger: slog.New(slog.DiscardHandler)}
 	if n > 0 {
+		// So that the n-th time comes: on a slow machine all that is left would be one transaction.
+		cfg.CommitRecords = 500
 		cfg.Steps = func(_ int, now step.Step) error {
 			if now == at && seen.Add(1) == n {
 				return errKilled
@@ -97,7 +110,7 @@ func (s *site) run(at step.Step, n int32) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	ready := func() bool { _, ready := app.Health().Ready(); return ready }
-	for n > 0 || !ready() || !s.drained() {
+	for n > 0 || !ready() || !holds() {
 		select {
 		case err := <-done:
 			if n > 0 && errors.Is(err, errKilled) {

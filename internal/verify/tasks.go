@@ -21,7 +21,7 @@ func (r *run) readTasks(ctx context.Context) error {
 	for _, t := range r.tasks {
 		for _, st := range t.sub.Stores {
 			if log := r.topics[st.Changelog]; t.id.Partition < log.Partitions {
-				total += max(log.Ends[t.id.Partition], t.meta.End(st.Changelog)) - log.Starts[t.id.Partition]
+				total += t.logs[st.Changelog] - log.Starts[t.id.Partition]
 			}
 		}
 	}
@@ -124,8 +124,11 @@ func (r *run) readStore(ctx context.Context, t *taskCut, st *graph.Store, timers
 			return err
 		}
 	}
-	if t.hasState {
+	switch {
+	case t.hasState:
 		return r.compareStore(t, st, log)
+	case t.state != nil:
+		return r.stateWithoutPosition(t, st)
 	}
 	return nil
 }
@@ -140,7 +143,7 @@ func (r *run) changelog(ctx context.Context, t *taskCut, st *graph.Store, progre
 	committed := t.meta.End(st.Changelog)
 	s := newSorter(r.dir)
 	var head []byte
-	err := r.Log.Read(ctx, st.Changelog, p, topic.Starts[p], max(committed, topic.Ends[p]), func(raw *record.Raw) error {
+	err := r.Log.Read(ctx, st.Changelog, p, topic.Starts[p], t.logs[st.Changelog], func(raw *record.Raw) error {
 		progress(1)
 		if raw.Offset >= committed {
 			r.found(CheckPositions, problem.FindingCounter, raw.Position.String(),
@@ -201,100 +204,6 @@ func (w *cells) next() bool {
 		w.more = w.c.next()
 	}
 	return true
-}
-
-// compareStore holds a store against its changelog. The store may be at an earlier transaction: it is compared with the
-// changelog up to the store's own position.
-func (r *run) compareStore(t *taskCut, st *graph.Store, log *sorter) error {
-	at := int64(0)
-	for _, l := range t.position.Logs {
-		if l.Topic == st.Changelog {
-			at = l.Next
-		}
-	}
-	j := &storeJoin{run: r, check: CheckState, task: t, store: st, other: "the store",
-		horizon: max(horizonIn(t.position.Horizons, st.ID()), horizonIn(t.latest.Horizons, st.ID()))}
-	return j.join(log, at, t.state)
-}
-
-// storeJoin compares the keys of a changelog with those of a state, key by key.
-type storeJoin struct {
-	*run
-	check   string
-	task    *taskCut
-	store   *graph.Store
-	horizon uint64
-	other   string // what the state is called in findings
-}
-
-// join compares the changelog below an offset. Of a key that was written again after it, compaction may have removed the record
-// that the state has: such a key proves nothing.
-func (j *storeJoin) join(log *sorter, below int64, state *statestore.Task) error {
-	c, err := cellsOf(log, below)
-	if err != nil {
-		return err
-	}
-	it := state.View(j.store.Declaration).Iterate(nil, nil, false)
-	defer it.Close()
-	logged, stored := c.next(), it.Next()
-	for logged || stored {
-		order := -1
-		switch {
-		case !logged:
-			order = 1
-		case stored:
-			order = bytes.Compare(c.key, it.Key())
-		}
-		switch {
-		case order < 0 && c.present && !c.later:
-			j.key(c.key, c.value, nil, false, c.offset)
-		case order == 0 && c.later:
-			j.skip(j.check, "written again after the store's checkpoint")
-		case order == 0 && c.present:
-			j.key(c.key, c.value, it.Value(), true, c.offset)
-		case order >= 0:
-			j.key(it.Key(), nil, it.Value(), true, -1)
-		}
-		if order <= 0 {
-			logged = c.next()
-		}
-		if order >= 0 {
-			stored = it.Next()
-		}
-	}
-	return errors.Join(c.err, it.Err())
-}
-
-// key compares one key; offset -1 says that the changelog has nothing, or a tombstone.
-func (j *storeJoin) key(key, logged, stored []byte, has bool, offset int64) {
-	if j.store.Kind == statestore.KindMarkers && len(key) >= 8 && binary.BigEndian.Uint64(key) < j.horizon {
-		return // expired
-	}
-	j.run.check(j.check).Checked++
-	if has && offset >= 0 && bytes.Equal(logged, stored) {
-		return
-	}
-	what := func(there bool, value []byte) string {
-		if !there {
-			return "nothing"
-		}
-		return excerpt(value)
-	}
-	at := ""
-	if offset >= 0 {
-		at = fmt.Sprintf(" at offset %d", offset)
-	}
-	j.found(j.check, problem.FindingState, fmt.Sprintf("task %s, store %s, key %s", j.task.id, j.store.Name, excerpt(key)),
-		"the changelog has %s%s, %s %s", what(offset >= 0, logged), at, j.other, what(has, stored))
-}
-
-func horizonIn(list []statestore.Horizon, store uint32) uint64 {
-	for _, h := range list {
-		if h.Store == store {
-			return h.Bucket
-		}
-	}
-	return 0
 }
 
 // noteMarkers puts the live markers where inputs look for them, and the places that they name where inputs are looked for.

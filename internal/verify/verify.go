@@ -35,8 +35,8 @@ type Topic struct {
 	Partitions int32
 	// Compacted topics lose records by design: one that is gone proves nothing.
 	Compacted bool
-	// Starts and Ends are by partition. Ends are the last stable offsets.
-	Starts, Ends []int64
+	// Starts, Ends and Highs are by partition. Ends are the last stable offsets, Highs the ends with what is not stable yet.
+	Starts, Ends, Highs []int64
 }
 
 // Committed is the committed offset of one partition; Offset is -1 when there is none.
@@ -154,17 +154,18 @@ type run struct {
 
 // taskCut is a task with what its last committed transaction says.
 type taskCut struct {
-	id        statestore.TaskID
-	sub       *graph.SubTopology
-	meta      task.Metadata
-	ours      bool // some offset carries our metadata
-	next      []int64
-	latest    statestore.Checkpoint // of the changelog
-	changelog map[*graph.Store]*sorter
-	guards    map[int]*dedup.Guard // by source node
-	state     *statestore.Task     // nil without a state directory
-	position  statestore.Position
-	hasState  bool
+	id       statestore.TaskID
+	sub      *graph.SubTopology
+	meta     task.Metadata
+	ours     bool                  // some offset carries our metadata
+	next     []int64               // by input: the committed offset
+	until    []int64               // by input: where it is read to, the end of the topic at most
+	logs     map[string]int64      // by changelog: where it is read to
+	latest   statestore.Checkpoint // of the changelog
+	guards   map[int]*dedup.Guard  // by source node
+	state    *statestore.Task      // nil without a state directory
+	position statestore.Position
+	hasState bool
 }
 
 // Run checks. An error means that it could not; what is wrong is in the report.

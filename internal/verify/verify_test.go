@@ -4,8 +4,11 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill"
@@ -229,4 +232,51 @@ func TestPositionsThatDisagreeAreFound(t *testing.T) {
 			t.Errorf("%s", show(report))
 		}
 	})
+	t.Run("offset of one input only", func(t *testing.T) {
+		s := s.in(t)
+		group := kadm.TopicsSet{}
+		group.Add(s.plan.Subs[0].Inputs[1].Topic, 2)
+		resp, err := s.admin.DeleteOffsets(s.ctx, s.plan.App, group)
+		check(t, errors.Join(err, resp.Error()))
+		s.says(s.verify(s.dir, false), problem.FindingCounter, "it is -1, that of "+topics.Input+" is")
+	})
+}
+
+// says demands an example.
+func (s *site) says(r *verify.Report, code problem.Code, text string) {
+	s.t.Helper()
+	if !slices.ContainsFunc(r.Findings, func(f verify.Finding) bool { return f.Code == code && strings.Contains(f.Text, text) }) {
+		s.t.Errorf("no example of %s says %q: %s", code, text, show(r))
+	}
+}
+
+func TestOffsetsThatAreNotOursOrGoneAreFound(t *testing.T) {
+	t.Parallel()
+	s := counterSite(t, false, false, "a")
+	inputs := s.plan.Subs[0].Inputs
+	foreign, gone := kadm.Offsets{}, kadm.TopicsSet{}
+	for _, in := range inputs {
+		foreign.Add(kadm.Offset{Topic: in.Topic, At: 1, LeaderEpoch: -1, Metadata: "by hand"})
+		gone.Add(in.Topic, 0)
+	}
+	resp, err := s.admin.CommitOffsets(s.ctx, s.plan.App, foreign)
+	check(t, errors.Join(err, resp.Error()))
+	s.says(s.verify(s.dir, false), problem.FindingCounter, `was not committed by the application: its metadata is "by hand"`)
+	deleted, err := s.admin.DeleteOffsets(s.ctx, s.plan.App, gone)
+	check(t, errors.Join(err, deleted.Error()))
+	s.says(s.verify(s.dir, false), problem.FindingCounter, "there is none, but state of transaction")
+}
+
+// A conflict has the marker of its refusal; that of the first copy, which has another body, does not stand for it.
+func TestRefusalWithoutItsMarkerIsFound(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, counter(new(atomic.Bool), false), 1)
+	now := time.Now()
+	for _, value := range []string{"x", "y"} {
+		s.produce(&kgo.Record{Topic: "words", Key: []byte("k"), Value: []byte(value), Timestamp: now, Headers: []kgo.RecordHeader{{Key: "id", Value: []byte("1")}}})
+	}
+	s.run("", 0)
+	s.clean(s.verify(s.dir, false), verify.CheckMarkers)
+	(&ledgerRun{s}).removeMarker(1)
+	s.finds(s.verify("", false), problem.FindingMarker, 1)
 }

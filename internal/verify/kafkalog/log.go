@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/oncemill/oncemill/internal/logtail"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/verify"
 	"github.com/oncemill/oncemill/record"
@@ -33,6 +34,8 @@ const (
 	fetchBytes = 8 << 20
 	// pollRecords bounds what one poll returns.
 	pollRecords = 4096
+	// pollTime is how long nothing may come before we ask whether there is anything.
+	pollTime = time.Second
 )
 
 // Open connects. opts are those of the connection; patience bounds how long brokers may be silent, default 30 s.
@@ -80,7 +83,7 @@ func (l *Log) Topics(ctx context.Context, names []string) (map[string]verify.Top
 			return nil, l.failed("Metadata of "+name, d.Err)
 		}
 		n := len(d.Partitions)
-		out[name] = verify.Topic{ID: d.ID, Partitions: int32(n), Starts: make([]int64, n), Ends: make([]int64, n)}
+		out[name] = verify.Topic{ID: d.ID, Partitions: int32(n), Starts: make([]int64, n), Ends: make([]int64, n), Highs: make([]int64, n)}
 		l.ids[d.ID] = name
 		there = append(there, name)
 	}
@@ -102,8 +105,13 @@ func (l *Log) bounds(ctx context.Context, names []string, out map[string]verify.
 	if err = errors.Join(err, ends.Error()); err != nil {
 		return l.failed("ListOffsets", err)
 	}
+	highs, err := l.admin.ListEndOffsets(ctx, names...)
+	if err = errors.Join(err, highs.Error()); err != nil {
+		return l.failed("ListOffsets", err)
+	}
 	starts.Each(func(o kadm.ListedOffset) { out[o.Topic].Starts[o.Partition] = o.Offset })
 	ends.Each(func(o kadm.ListedOffset) { out[o.Topic].Ends[o.Partition] = o.Offset })
+	highs.Each(func(o kadm.ListedOffset) { out[o.Topic].Highs[o.Partition] = o.Offset })
 	return nil
 }
 
@@ -219,7 +227,7 @@ func (l *Log) Read(ctx context.Context, topic string, partition int32, from, to 
 	defer l.client.RemoveConsumePartitions(map[string][]int32{topic: {partition}})
 	last := time.Now()
 	for next := from; next < to; {
-		pollCtx, cancel := context.WithTimeout(ctx, time.Second)
+		pollCtx, cancel := context.WithTimeout(ctx, pollTime)
 		fetches := l.client.PollRecords(pollCtx, pollRecords)
 		cancel()
 		if err := ctx.Err(); err != nil {
@@ -229,7 +237,7 @@ func (l *Log) Read(ctx context.Context, topic string, partition int32, from, to 
 			return err
 		}
 		if fetches.NumRecords() == 0 {
-			done, err := l.silence(ctx, topic, partition, to, last)
+			done, err := l.silence(ctx, topic, partition, next, to, last)
 			if err != nil || done {
 				return err
 			}
@@ -268,26 +276,33 @@ func (l *Log) fetchError(topic string, partition int32, fetches kgo.Fetches) err
 	return nil
 }
 
-// emptyTail is how long a partition may stay silent below a stable offset: compaction may have emptied its last batches.
-const emptyTail = 2 * time.Second
-
-// silence decides what it means that nothing comes.
-func (l *Log) silence(ctx context.Context, topic string, partition int32, to int64, last time.Time) (done bool, err error) {
-	silent := time.Since(last)
-	if silent < emptyTail {
-		return false, nil
-	}
-	ends, err := l.admin.ListCommittedOffsets(ctx, topic)
-	if err != nil {
-		return false, l.failed("ListOffsets", err)
-	}
-	if o, ok := ends.Lookup(topic, partition); ok && o.Err == nil && o.Offset >= to {
+// silence decides what it means that nothing comes: the end, if the leader answers so; otherwise nothing, for as long as we have
+// patience. What was not read must not count as read.
+func (l *Log) silence(ctx context.Context, topic string, partition int32, next, to int64, last time.Time) (done bool, err error) {
+	asking, cancel := context.WithTimeout(ctx, l.patience)
+	defer cancel()
+	err = logtail.Empty(asking, l.client, logtail.Log{Topic: topic, TopicID: l.idOf(topic), Partition: partition}, next, to)
+	if err == nil {
 		return true, nil
 	}
-	if silent > l.patience {
-		return false, l.failed(fmt.Sprintf("Fetch of %s/%d", topic, partition), fmt.Errorf("nothing came for %v, and offset %d is not stable", silent.Round(time.Second), to))
+	silent := time.Since(last)
+	switch {
+	case silent <= l.patience:
+		return false, nil
+	case errors.Is(err, logtail.ErrOpen):
+		return false, problem.Wrap(problem.Unfinished, fmt.Sprintf("%s/%d at offset %d of %d", topic, partition, next, to), err).
+			WithCure("a transaction stays open for longer than %v: wait until its producer has ended it, or until its timeout has passed", l.patience)
 	}
-	return false, nil
+	return false, l.failed(fmt.Sprintf("Fetch of %s/%d", topic, partition), fmt.Errorf("nothing came for %v, at offset %d of %d: %w", silent.Round(time.Second), next, to, err))
+}
+
+func (l *Log) idOf(topic string) [16]byte {
+	for id, name := range l.ids {
+		if name == topic {
+			return id
+		}
+	}
+	return [16]byte{}
 }
 
 // raw turns the client's record into a plain value, whose headers are valid until the next call.

@@ -1,0 +1,127 @@
+package verify
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/oncemill/oncemill/internal/graph"
+	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/statestore"
+)
+
+// compareStore holds a store against its changelog. The store may be at an earlier transaction: it is compared with the
+// changelog up to the store's own position.
+func (r *run) compareStore(t *taskCut, st *graph.Store, log *sorter) error {
+	at := int64(0)
+	for _, l := range t.position.Logs {
+		if l.Topic == st.Changelog {
+			at = l.Next
+		}
+	}
+	j := &storeJoin{run: r, check: CheckState, task: t, store: st, other: "the store",
+		horizon: max(horizonIn(t.position.Horizons, st.ID()), horizonIn(t.latest.Horizons, st.ID()))}
+	return j.join(log, at, t.state)
+}
+
+// storeJoin compares the keys of a changelog with those of a state, key by key.
+type storeJoin struct {
+	*run
+	check   string
+	task    *taskCut
+	store   *graph.Store
+	horizon uint64
+	other   string // what the state is called in findings
+	doubt   string // why a difference is none; empty where it is a finding
+}
+
+// join compares the changelog below an offset. Of a key that was written again after it, compaction may have removed the record
+// that the state has: such a key proves nothing.
+func (j *storeJoin) join(log *sorter, below int64, state *statestore.Task) error {
+	c, err := cellsOf(log, below)
+	if err != nil {
+		return err
+	}
+	it := state.View(j.store.Declaration).Iterate(nil, nil, false)
+	defer it.Close()
+	logged, stored := c.next(), it.Next()
+	for logged || stored {
+		order := -1
+		switch {
+		case !logged:
+			order = 1
+		case stored:
+			order = bytes.Compare(c.key, it.Key())
+		}
+		switch {
+		case order < 0 && c.present && !c.later:
+			j.key(c.key, c.value, nil, false, c.offset)
+		case order == 0 && c.later:
+			j.skip(j.check, "written again after the store's checkpoint")
+		case order == 0 && c.present:
+			j.key(c.key, c.value, it.Value(), true, c.offset)
+		case order >= 0:
+			j.key(it.Key(), nil, it.Value(), true, -1)
+		}
+		if order <= 0 {
+			logged = c.next()
+		}
+		if order >= 0 {
+			stored = it.Next()
+		}
+	}
+	return errors.Join(c.err, it.Err())
+}
+
+// key compares one key; offset -1 says that the changelog has nothing, or a tombstone.
+func (j *storeJoin) key(key, logged, stored []byte, has bool, offset int64) {
+	if j.store.Kind == statestore.KindMarkers && len(key) >= 8 && binary.BigEndian.Uint64(key) < j.horizon {
+		return // expired
+	}
+	equal := has && offset >= 0 && bytes.Equal(logged, stored)
+	if !equal && j.doubt != "" {
+		j.skip(j.check, j.doubt)
+		return
+	}
+	if j.run.check(j.check).Checked++; equal {
+		return
+	}
+	what := func(there bool, value []byte) string {
+		if !there {
+			return "nothing"
+		}
+		return excerpt(value)
+	}
+	at := ""
+	if offset >= 0 {
+		at = fmt.Sprintf(" at offset %d", offset)
+	}
+	j.found(j.check, problem.FindingState, fmt.Sprintf("task %s, store %s, key %s", j.task.id, j.store.Name, excerpt(key)),
+		"the changelog has %s%s, %s %s", what(offset >= 0, logged), at, j.other, what(has, stored))
+}
+
+func horizonIn(list []statestore.Horizon, store uint32) uint64 {
+	for _, h := range list {
+		if h.Store == store {
+			return h.Bucket
+		}
+	}
+	return 0
+}
+
+// stateWithoutPosition looks at a store of a task whose state directory has no position of it. The task may have run elsewhere,
+// or its disk may have been lost, and nothing can be compared. But keys without a position are wrong: a checkpoint writes both.
+func (r *run) stateWithoutPosition(t *taskCut, st *graph.Store) error {
+	if t.ours {
+		r.skip(CheckState, fmt.Sprintf("task %s: the state directory has no state of it: it ran elsewhere, or the state was lost", t.id))
+	}
+	it := t.state.View(st.Declaration).Iterate(nil, nil, false)
+	defer it.Close()
+	if it.Next() {
+		r.check(CheckState).Checked++
+		r.found(CheckState, problem.FindingState, fmt.Sprintf("task %s, store %s", t.id, st.Name),
+			"it has keys, such as %s, and the task no position: a checkpoint writes both at once", excerpt(it.Key()))
+	}
+	return it.Err()
+}

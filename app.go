@@ -128,6 +128,10 @@ func (a *App) runWith(ctx context.Context, dir *directory) error {
 		return errors.Join(err, closeErr)
 	}
 	a.cfg.Logger.Info("starting", "app", a.plan.App, "instance", a.instance, "workers", a.cfg.Workers, "transaction.version", a.transactionVersion)
+	told := context.AfterFunc(ctx, func() {
+		a.cfg.Logger.Info("stopping: the record under way is finished, the transaction committed, the state checkpointed", "at most", a.cfg.ShutdownTimeout)
+	})
+	defer told()
 	a.notify(func(l *metrics.Listener) {
 		if l.AppStarted != nil {
 			l.AppStarted(metrics.AppStart{App: a.plan.App, Version: programVersion(), Fingerprint: a.fingerprint.HashText(), Guarantee: "exactly-once"})

@@ -70,7 +70,9 @@ func (f *failureLog) flush() {
 			kinds = append(kinds, kind)
 		}
 	}
-	slices.SortFunc(kinds, func(a, b failureKind) int { return strings.Compare(a.node+a.phase+string(a.code), b.node+b.phase+string(b.code)) })
+	slices.SortFunc(kinds, func(a, b failureKind) int {
+		return strings.Compare(a.node+a.phase+string(a.code), b.node+b.phase+string(b.code))
+	})
 	for _, kind := range kinds {
 		f.log.Warn("more records or timers failed", "node", kind.node, "phase", kind.phase, "became", became[kind.action], "code", string(kind.code), "others", f.kinds[kind].silent)
 		f.kinds[kind].silent = 0

@@ -105,6 +105,7 @@ func Main(app *App, args ...string) int {
 		<-signals
 		stop()
 		<-signals
+		fmt.Fprintln(os.Stderr, "ended at once: as after any crash, nothing is lost, and the next start replays a little more")
 		os.Exit(ExitInterrupted)
 	}()
 	return Run(ctx, System(app), args...)

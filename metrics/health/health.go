@@ -1,5 +1,6 @@
 // Package health serves /livez and /readyz. Live means that a restart would not help: a process that restores, waits for a
-// broker or resolves a commit is live. Ready means that every assigned task processes records.
+// broker or resolves a commit is live. Ready means that every
+// assigned task has its state and takes records as they come; whether brokers deliver any is not a part of it (lag tells).
 package health
 
 import (

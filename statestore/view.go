@@ -3,6 +3,7 @@ package statestore
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/oncemill/oncemill/internal/delta"
@@ -17,6 +18,9 @@ type View struct {
 	OnDelete func(key []byte) error
 	// Timed, if set, is called after each Get, Put and Delete. The task sets it for records that it samples.
 	Timed func(op Op, took time.Duration)
+	// MaxBytes bounds key and value together: what is larger its changelog refuses, so it fails when it is written (StateTooLarge).
+	// The task sets it; before it is math.MaxInt.
+	MaxBytes int
 
 	task    *Task
 	decl    *Declaration
@@ -45,7 +49,7 @@ type View struct {
 
 func newView(t *Task, d *Declaration) *View {
 	prefix := storePrefix(t.st.prefix, d.ID())
-	v := &View{task: t, decl: d, id: d.ID(), engineKey: append(make([]byte, 0, 128), prefix[:]...)}
+	v := &View{task: t, decl: d, id: d.ID(), MaxBytes: math.MaxInt, engineKey: append(make([]byte, 0, 128), prefix[:]...)}
 	v.overlay = delta.NewOverlay(t.db.pool, &t.db.accounts.overlays)
 	if d.Ordered || d.Kind == KindTimers || d.Kind == KindParked {
 		v.overlay.Table().EnableOrder()
@@ -171,6 +175,19 @@ func (v *View) Delete(key []byte) error {
 	return v.set(key, nil, true)
 }
 
+// Fits returns the error that writing a key and a value of so many bytes together would return for their size.
+func (v *View) Fits(bytes int) error {
+	if bytes > v.MaxBytes {
+		return v.tooLarge(nil, bytes)
+	}
+	return nil
+}
+
+func (v *View) tooLarge(key []byte, bytes int) error {
+	return problem.New(problem.StateTooLarge, fmt.Sprintf("store %s, key %q", v.decl.Name, key[:min(len(key), 32)]),
+		"key and value have %d bytes, its changelog takes %d", bytes, v.MaxBytes)
+}
+
 func (v *View) set(key, value []byte, tombstone bool) error {
 	if v.Timed == nil {
 		return v.write(key, value, tombstone)
@@ -188,6 +205,9 @@ func (v *View) write(key, value []byte, tombstone bool) error {
 	t := v.task
 	if t.err != nil {
 		return t.err
+	}
+	if len(key)+len(value) > v.MaxBytes {
+		return v.tooLarge(key, len(key)+len(value))
 	}
 	if len(key) > delta.MaxKey || v.decl.Kind == KindMarkers {
 		if err := v.checkKey(key); err != nil {

@@ -289,3 +289,24 @@ func BenchmarkCheckpoint(b *testing.B) {
 		r.checkpoint(task)
 	}
 }
+
+// What a changelog refuses fails when it is written, and nothing of it is kept; a tombstone has a key, too.
+func TestEntryThatTheChangelogDoesNotTake(t *testing.T) {
+	for _, bytes := range []int{0, 99, 100, 101} {
+		task := newRig(t, nil).acquire(0)
+		v := task.View(counts)
+		v.MaxBytes = 100
+		key := []byte("key")
+		err := v.Put(key, make([]byte, max(0, bytes-len(key))))
+		if want := bytes > 100; want != (problem.CodeOf(err) == problem.StateTooLarge) || want != (v.Fits(bytes) != nil) {
+			t.Errorf("%d bytes: %v", bytes, err)
+		}
+		if _, found, _ := v.Get(key); found == (bytes > 100) {
+			t.Errorf("%d bytes: found %v", bytes, found)
+		}
+		if err := v.Delete(make([]byte, 101)); problem.CodeOf(err) != problem.StateTooLarge {
+			t.Errorf("a tombstone with a key of 101 bytes: %v", err)
+		}
+		task.Release()
+	}
+}

@@ -45,6 +45,7 @@ const (
 	NullKeyRefused    Code = "OM216"
 	IDDuplicate       Code = "OM217"
 	RecordsRefused    Code = "OM218"
+	StateTooLarge     Code = "OM219"
 )
 
 // State and its directory.
@@ -128,6 +129,7 @@ var entries = []Entry{
 	{NullKeyRefused, "a record without a key", "send keys, or use --scope topic", "Deduplication is per partition; without a key a copy may land on another partition."},
 	{IDDuplicate, "a message came a second time", "none needed; mend the producer if there are many", "Its first copy was applied. The policy of the source sends duplicates to the dead letters; nothing else happened."},
 	{RecordsRefused, "some records were refused", "mend the records that are listed, and give them again", "A run over a finite input ended, and not all of it came through: the records listed have no id that can be used, or share an id with another record."},
+	{StateTooLarge, "an entry of a store is larger than its changelog allows", "keep less under one key, or raise max.message.bytes of the changelog and Config.MaxRecordBytes", "Checked when it is written, so that it fails at its record or timer."},
 	{DirectoryInUse, "another process uses the state directory", "stop it, or use another directory", "One process owns a state directory; the lock ends with the process."},
 	{DirectoryForeign, "the state directory is not empty and not ours", "use an empty directory", "Nothing in it was touched."},
 	{DirectoryOtherApp, "the state directory belongs to another application", "use its own directory for each application", "Nothing in it was touched."},

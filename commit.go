@@ -16,8 +16,11 @@ func (w *worker) commitDue() bool {
 	if !w.inTransaction() {
 		return false
 	}
-	return w.overdue || w.mail.waiting() || time.Since(w.began) >= w.app.cfg.CommitInterval || w.transactionLarge()
+	return w.mail.waiting() || w.old(time.Now()) || w.transactionLarge()
 }
+
+// old reports that the open transaction has lasted for the commit interval.
+func (w *worker) old(now time.Time) bool { return now.Sub(w.began) >= w.app.cfg.CommitInterval }
 
 // abortPatience bounds aborts in a row: it is above what a broker's restart and a rebalance take, and something that never
 // succeeds is an error for a person.
@@ -37,9 +40,9 @@ func (w *worker) commit(ctx context.Context) error {
 	}
 	began, positions, timers := w.began, w.takeEnds(), w.takeTimers()
 	called := time.Now()
+	w.alone = w.solo != nil // it runs nothing but single steps
 	out, err := w.session.commit(ctx, dirty)
 	w.timing.end(called)
-	w.alone = false
 	if err != nil {
 		return err
 	}
@@ -48,6 +51,7 @@ func (w *worker) commit(ctx context.Context) error {
 	switch out {
 	case committed:
 		w.aborts = 0
+		clear(w.unknown)
 		w.app.purge(dirty)
 		return nil
 	case tasksLost:
@@ -61,10 +65,10 @@ func (w *worker) commit(ctx context.Context) error {
 		return problem.New(problem.TransactionAborted, w.txnID, "%d transactions in a row, for %v", w.aborts, waited.Round(time.Second)).
 			WithCure("see the causes in the log; the records are processed again after a restart")
 	}
-	if w.refused || w.overran(time.Since(began)) {
-		w.refused = false
+	if w.solo == nil && (w.refused || w.overran(time.Since(began))) {
 		w.solo = &soloRun{until: positions, timers: timers}
 	}
+	w.refused = false
 	w.rewind()
 	return w.pause(ctx)
 }
@@ -130,11 +134,7 @@ func (w *worker) mustCommitNow(s slot, r *kgo.Record, took time.Duration) bool {
 	if took > cfg.TransactionTimeout/2 {
 		w.log.Warn("a slow record", "position", fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), "took", took, "limit", cfg.TransactionTimeout)
 	}
-	if w.solo != nil {
-		w.ranAlone(s, r, took)
-		return true
-	}
-	if w.clock.Sub(w.began) > cfg.TransactionTimeout/2 || w.session.produced > cfg.CommitRecords {
+	if w.solo != nil || w.clock.Sub(w.began) > cfg.TransactionTimeout/2 || w.session.produced > cfg.CommitRecords {
 		return true
 	}
 	if s.run.task.Steps()&255 != 0 {

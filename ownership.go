@@ -192,7 +192,8 @@ func (w *worker) start(done restored) (*running, error) {
 		r.topicIDs = append(r.topicIDs, w.app.topics.info(in.Topic).id)
 	}
 	t, err := task.New(task.Config{Plan: w.app.plan, Sub: done.sub, Partition: id.Partition, State: done.state, Topics: w.app.topics,
-		TopicIDs: r.topicIDs, StateHash: w.app.stateHash(id.SubTopology), Wait: w.wait, Now: time.Now, OnOutcome: w.onOutcome(id), OnTiming: w.onTiming(id),
+		TopicIDs: r.topicIDs, StateHash: w.app.stateHash(id.SubTopology), Wait: w.wait, Now: time.Now,
+		TimersTime: cfg.TransactionTimeout / timersShare, OnOutcome: w.onOutcome(id), OnTiming: w.onTiming(id),
 		Skew: task.Skew{Future: cfg.MaxFuture, Refuse: cfg.RefuseFuture}}, done.at)
 	if err != nil {
 		return nil, err
@@ -212,6 +213,9 @@ func (w *worker) start(done restored) (*running, error) {
 	w.setState(id, metrics.TaskRunning, t.N(), done.records)
 	return r, nil
 }
+
+// timersShare is the part of a transaction's time that the timers of one task may take at once.
+const timersShare = 8
 
 // wait lets a retry in place wait; it ends with the worker.
 func (w *worker) wait(d time.Duration) bool {

@@ -24,11 +24,12 @@ func (s *session) rollBack(ctx context.Context, dirty []*running, cause error, c
 	}
 	s.w.log.Warn("transaction aborted", "cause", cause, "records", s.produced)
 	s.w.timing.aborted(cause, culprit != nil, time.Since(s.w.began) > s.w.app.cfg.TransactionTimeout)
-	if err := s.blame(culprit, cause); err != nil {
+	s.w.tooSlowAlone(dirty)
+	if err := s.blame(ctx, dirty, culprit, cause); err != nil {
 		return rolledBack, err
 	}
-	if err := s.abort(ctx); err != nil {
-		s.w.log.Warn("abort not confirmed; the producer is initialised again", "err", err)
+	if err := s.abort(ctx); err != nil || s.stale {
+		s.w.log.Warn("abort not confirmed, or a topic was made again; the producer is initialised again", "err", err)
 		if err := s.renew(ctx); err != nil {
 			return rolledBack, err
 		}
@@ -50,20 +51,26 @@ func (s *session) giveUp(ctx context.Context, dirty []*running, cause error) (ou
 
 // blame remembers the record or timer whose output the broker refused for good, so that it meets its produce policy. Brokers
 // refuse batches: while several run in one transaction, the next one runs them one by one to find out.
-func (s *session) blame(culprit *pending, cause error) error {
-	if culprit == nil || culprit.log || !refusedForGood(cause) {
+func (s *session) blame(ctx context.Context, dirty []*running, culprit *pending, cause error) error {
+	switch {
+	case culprit == nil:
 		return nil
-	}
-	if !s.w.alone && s.w.several() {
+	case isOneOf(cause, kerr.UnknownTopicOrPartition, kerr.UnknownTopicID):
+		return s.lookFor(ctx, culprit.Topic, cause)
+	case !refusedForGood(cause):
+		return nil
+	case !s.w.alone && (s.w.several() || errors.Is(cause, kerr.CorruptMessage)): // a line can damage a batch, once
 		s.w.refused = true
 		return nil
+	case culprit.log && dirty[0].task.RefuseLast(func(place string) error {
+		return problem.Wrap(problem.ProduceFailed, fmt.Sprintf("%s, topic %q", place, culprit.Topic), cause)
+	}):
+		return nil
+	case !culprit.log && culprit.Topic != s.w.app.plan.Fillers && culprit.owner.task.Refuse(culprit.output(), cause):
+		return nil
 	}
-	filler := culprit.Topic == s.w.app.plan.Fillers
-	if filler || !culprit.owner.task.Refuse(culprit.output(), cause) {
-		return problem.Wrap(problem.ProduceFailed, fmt.Sprintf("topic %q", culprit.Topic), cause).
-			WithCure("make topic %q as it was when the application started; nothing is lost: the record or timer behind it runs again after a restart", culprit.Topic)
-	}
-	return nil
+	return problem.Wrap(problem.ProduceFailed, fmt.Sprintf("topic %q", culprit.Topic), cause).
+		WithCure("make topic %q as it was when the application started; nothing is lost: the record or timer behind it runs again after a restart", culprit.Topic)
 }
 
 // fatal returns the error if no abort and no waiting mends it: a newer process has this instance id, or an ACL is missing.
@@ -83,7 +90,7 @@ func (s *session) fatal(cause error) error {
 // refusedForGood tells a record that will be refused again from an outage.
 func refusedForGood(err error) bool {
 	for _, e := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.CorruptMessage,
-		kerr.UnknownTopicOrPartition, kerr.PolicyViolation} {
+		kerr.PolicyViolation} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -148,6 +155,7 @@ func (s *session) resolve(ctx context.Context, dirty []*running, written map[*ru
 		s.w.timing.lapped = time.Now() // resolving is no phase
 		return s.confirm(dirty, written)
 	}
+	s.w.tooSlowAlone(dirty)
 	for _, r := range dirty {
 		r.task.Abort()
 	}

@@ -39,6 +39,7 @@ type session struct {
 
 	written map[*running][]task.Written // of the last confirmed transaction
 
+	stale    bool // the client knows a topic that was deleted and made again
 	open     bool // BeginTransaction was called
 	produced int  // records given to the client in this transaction
 	slabs    [][]pending
@@ -198,14 +199,15 @@ func (s *session) next() *pending {
 }
 
 // promised is called by the client for every record, on its goroutine, before Flush returns. The first failure is kept: it
-// aborts the transaction.
+// aborts the transaction. One of an output comes before one of a changelog: it knows the sink, whose policy decides. An output has
+// headers, a record of a changelog has none.
 func (s *session) promised(r *kgo.Record, err error) {
 	if err == nil {
 		return
 	}
 	s.w.promiseMu.Lock()
 	defer s.w.promiseMu.Unlock()
-	if s.failed == nil {
+	if s.failed == nil || refusedForGood(err) && len(r.Headers) > 0 && len(s.culprit.Headers) == 0 {
 		s.failed, s.culprit = fmt.Errorf("produce to %s/%d: %w", r.Topic, r.Partition, err), r
 	}
 }

@@ -1,12 +1,8 @@
 package oncemill
 
 import (
-	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/oncemill/oncemill/internal/host"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/task"
 )
@@ -29,22 +25,21 @@ func (w *worker) takeTimers() map[*running]int {
 	return out
 }
 
-// ranAlone notes that the open transaction is that of one record, and refuses the record if even that took too long.
-func (w *worker) ranAlone(s slot, r *kgo.Record, took time.Duration) {
-	if until, ok := w.solo.until[s]; ok && r.Offset+1 >= until {
-		delete(w.solo.until, s)
+// processed notes that the transaction of one record was committed.
+func (s *soloRun) processed(at slot, offset int64) {
+	if until, ok := s.until[at]; ok && offset+1 >= until {
+		delete(s.until, at)
 	}
-	if took > w.app.cfg.TransactionTimeout {
-		s.run.task.RefuseRecord(r.Topic, r.Offset, &host.Failure{Phase: host.PhaseProcess, Err: tooSlow(fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), took)})
-	}
-	w.alone = true
 }
 
-func tooSlow(place string, took time.Duration) error {
-	return problem.New(problem.HandlerTooSlow, place, "it took %v alone", took.Round(time.Millisecond))
+// fired notes that the transaction of one timer was committed.
+func (s *soloRun) fired(r *running) {
+	if s.timers[r]--; s.timers[r] <= 0 {
+		delete(s.timers, r)
+	}
 }
 
-// fireAlone runs the timers of a task that are due, each in a transaction of its own, until none is left or something else waits.
+// fireAlone runs the timers of a task that are due, each in a transaction of its own, until none is left or something calls.
 func (w *worker) fireAlone(r *running) error {
 	rewinds := w.rewinds
 	for range task.DefaultMaxTimers {
@@ -63,15 +58,13 @@ func (w *worker) fireAlone(r *running) error {
 		if err := w.session.produceOutputs(r); err != nil {
 			return err
 		}
-		if w.busy = time.Since(now); w.busy > w.app.cfg.TransactionTimeout {
-			r.task.RefuseTimer(tooSlow("a timer of "+r.task.ID().String(), w.busy))
-		}
-		if w.solo.timers[r]--; w.solo.timers[r] <= 0 {
-			delete(w.solo.timers, r)
-		}
-		w.alone = true
-		if err := w.commit(w.ctx); err != nil || w.rewinds != rewinds || w.solo == nil || w.mail.waiting() {
+		w.busy = time.Since(now)
+		if err := w.commit(w.ctx); err != nil || w.rewinds != rewinds {
 			return err
+		}
+		w.solo.fired(r)
+		if w.called() {
+			return nil
 		}
 	}
 	return nil
@@ -91,12 +84,21 @@ func (s *soloRun) holds(r *running) bool {
 func (w *worker) fireTimersAlone() error {
 	rewinds := w.rewinds
 	for _, id := range w.sortedTasks() {
-		if err := w.fireAlone(w.tasks[id]); err != nil || w.rewinds != rewinds {
+		if err := w.fireAlone(w.tasks[id]); err != nil || w.rewinds != rewinds || w.called() {
 			return err
 		}
 	}
 	w.endSolo()
 	return nil
+}
+
+// tooSlowAlone refuses the step of a transaction that overran although it ran alone.
+func (w *worker) tooSlowAlone(dirty []*running) {
+	if took := w.busy; w.alone && w.overran(time.Since(w.began)) {
+		dirty[0].task.RefuseLast(func(place string) error {
+			return problem.New(problem.HandlerTooSlow, place, "it took %v alone", took.Round(time.Millisecond))
+		})
+	}
 }
 
 // endSolo ends the run of single records and timers when none is left.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -23,7 +24,7 @@ import (
 //
 //	loop:
 //	  group events, finished restores, finished checkpoints   only between transactions
-//	  poll until records, the next timer, the commit or an event is due
+//	  poll until records, the next timer, the commit or an event is due; not while something of the last poll is in hand
 //	  each record: task.Step, outputs to the client
 //	  commit when due: interval, size, or a waiting rebalance (R11)
 type worker struct {
@@ -48,18 +49,18 @@ type worker struct {
 	byTopic map[string]map[int32]slot // inputs of running tasks
 	began   time.Time                 // of the open transaction: its first record or timer; zero between transactions
 	busy    time.Duration             // of the open transaction: what its records and timers took, without waiting for Kafka
-	// overdue: a commit in the middle of a poll was followed by a new transaction at once. Under a backlog that goes on for
-	// ever, and checkpoints and restored tasks, which wait for a moment between transactions, would never have one.
-	overdue bool
+	hand    hand
 	rewinds int // counts how often positions were set back: what was fetched before is stale
 	solo    *soloRun
-	alone   bool      // the open transaction holds one record of solo, and the timers that it made due
-	refused bool      // the broker refused an output of one of several records for good
-	aborts  int       // in a row
-	failing time.Time // the first of them
+	alone   bool                 // the open transaction holds one record or timer of solo
+	refused bool                 // the broker refused an output of one of several records for good
+	aborts  int                  // in a row
+	unknown map[string]time.Time // topics that the brokers do not know, since when
+	failing time.Time            // the first of them
 
 	timing   timing
 	failures *failureLog
+	stopping atomic.Bool // a clean stop has begun
 
 	promiseMu sync.Mutex // guards session.failed and session.culprit
 
@@ -87,7 +88,7 @@ func newWorker(app *App, index int) *worker {
 	instance := fmt.Sprintf("%s-%d", app.instance, index)
 	log := app.cfg.Logger.With("worker", index)
 	return &worker{app: app, index: index, instance: instance, txnID: app.plan.App + "-" + instance,
-		log: log, failures: newFailureLog(log), tasks: map[statestore.TaskID]*running{}, byTopic: map[string]map[int32]slot{}}
+		log: log, failures: newFailureLog(log), tasks: map[statestore.TaskID]*running{}, unknown: map[string]time.Time{}, byTopic: map[string]map[int32]slot{}}
 }
 
 func (w *worker) at(s step.Step) error { return w.app.cfg.Steps.At(w.index, s) }
@@ -171,6 +172,7 @@ func (w *worker) giveUp(err error) error {
 
 // shutDown begins a clean stop and bounds it: a broker that does not answer must not hold up the end of the process for ever.
 func (w *worker) shutDown() {
+	w.stopping.Store(true)
 	w.mail.wakeUp()
 	limit := w.app.cfg.ShutdownTimeout
 	select {
@@ -193,8 +195,10 @@ func (w *worker) turn(ctx context.Context) error {
 	if w.lapsed() {
 		return w.disowned()
 	}
-	if err := w.fireTimers(); err != nil {
-		return err
+	if !w.called() {
+		if err := w.fireTimers(); err != nil {
+			return err
+		}
 	}
 	w.tellActivity()
 	if w.commitDue() {
@@ -205,7 +209,6 @@ func (w *worker) turn(ctx context.Context) error {
 
 // between does what is only allowed with no transaction open.
 func (w *worker) between() error {
-	w.overdue = false
 	for e, ok := w.mail.take(); ok; e, ok = w.mail.take() {
 		err := w.handle(e)
 		close(e.done)
@@ -241,7 +244,21 @@ const pollRecords = 8192
 // idlePoll is how long a poll waits when nothing else is due.
 const idlePoll = 250 * time.Millisecond
 
+// poll processes what is in hand; if nothing is, what comes from the brokers until something else is due.
 func (w *worker) poll(ctx context.Context) error {
+	if !w.inHand() {
+		if err := w.receive(ctx); err != nil {
+			return err
+		}
+	}
+	began, committed := time.Now(), w.timing.committed
+	err := w.process()
+	w.timing.processed(began, committed)
+	return err
+}
+
+// receive takes from the client what it has fetched.
+func (w *worker) receive(ctx context.Context) error {
 	until := time.Now().Add(idlePoll)
 	if w.inTransaction() {
 		until = w.began.Add(w.app.cfg.CommitInterval)
@@ -262,7 +279,7 @@ func (w *worker) poll(ctx context.Context) error {
 	}
 	called := time.Now()
 	fetches := w.session.client.PollRecords(pollCtx, pollRecords)
-	called = w.timing.polled(called, fetches.NumRecords())
+	w.timing.polled(called, fetches.NumRecords())
 	w.mail.polling(nil)
 	if err := context.Cause(w.ctx); err != nil {
 		return err
@@ -273,37 +290,13 @@ func (w *worker) poll(ctx context.Context) error {
 	if w.lapsed() {
 		return nil // nothing of it is ours
 	}
-	committed := w.timing.committed
-	err := w.process(fetches)
-	w.timing.processed(called, committed)
-	return err
-}
-
-func (w *worker) process(fetches kgo.Fetches) error {
 	for _, e := range fetches.Errors() {
 		if err := w.fetchError(e.Topic, e.Partition, e.Err); err != nil {
 			return err
 		}
 	}
-	var failed error
-	w.clock = time.Now()
-	rewinds := w.rewinds
-	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		s, ours := w.byTopic[p.Topic][p.Partition]
-		if !ours {
-			return
-		}
-		for _, r := range p.Records {
-			if failed != nil || w.rewinds != rewinds {
-				return // after an abort the rest lies ahead of the positions; it is fetched again
-			}
-			if r.Attrs.IsControl() {
-				continue
-			}
-			failed = w.step(s, r)
-		}
-	})
-	return failed
+	w.take(fetches)
+	return nil
 }
 
 // step processes one record.
@@ -335,14 +328,13 @@ func (w *worker) step(s slot, r *kgo.Record) error {
 	if !w.mustCommitNow(s, r, took) {
 		return nil
 	}
-	w.overdue = true
 	rewinds := w.rewinds
-	err := w.commit(w.ctx)
-	if err == nil && w.solo != nil && w.rewinds == rewinds {
-		err = w.fireAlone(run) // those that the record made due
+	if err := w.commit(w.ctx); err != nil || w.solo == nil || w.rewinds != rewinds {
+		return err
 	}
+	w.solo.processed(s, r.Offset)
+	err := w.fireAlone(run) // those that the record made due
 	w.endSolo()
-	w.clock = time.Now() // what all of that took is no time of the next record
 	return err
 }
 
@@ -353,13 +345,15 @@ func (w *worker) fill(run *running, input int, r *kgo.Record) *record.Raw {
 	return &w.raw
 }
 
+// fireTimers runs the timers that are due. It takes at most a moment for each task, so that a backlog of slow ones neither
+// outlasts the transaction nor keeps others waiting.
 func (w *worker) fireTimers() error {
 	if w.solo != nil && !w.inTransaction() {
 		return w.fireTimersAlone()
 	}
-	now := time.Now()
-	at := now
-	for _, r := range w.tasks {
+	rewinds := w.rewinds
+	for _, id := range w.sortedTasks() {
+		r, now := w.tasks[id], time.Now()
 		more, err := r.task.FireTimers(now)
 		if err != nil {
 			return err
@@ -371,9 +365,12 @@ func (w *worker) fireTimers() error {
 			return err
 		}
 		then := time.Now()
-		w.busy, at = w.busy+then.Sub(at), then
-		if more {
-			return w.commit(w.ctx)
+		w.busy += then.Sub(now)
+		if !w.inTransaction() || !more && then.Sub(w.began) <= w.app.cfg.TransactionTimeout/2 {
+			continue
+		}
+		if err := w.commit(w.ctx); err != nil || w.rewinds != rewinds || w.called() {
+			return err
 		}
 	}
 	return nil

@@ -165,6 +165,7 @@ func (t *Task) Buckets() []statestore.BucketStart { return t.buckets }
 // Abort drops everything since the last confirmed transaction. The positions are those of that transaction.
 func (t *Task) Abort() {
 	t.keepRefusals()
+	t.to = destination{} // the abort may be for a topic that is gone
 	if t.state != nil {
 		t.state.Discard()
 	}
@@ -179,7 +180,8 @@ func (t *Task) Committed() *statestore.Checkpoint { return &t.committed }
 func (t *Task) Logs() []statestore.LogPosition { return t.logs }
 
 // DropMemory forgets the memory of outputs instead of using it again: requests of a client that was closed may still read it.
-func (t *Task) DropMemory() { t.memory = memory{} }
+// What it remembers of topics is forgotten, too.
+func (t *Task) DropMemory() { t.memory, t.to = memory{}, destination{} }
 
 // MemoryBytes is about the memory that the open transaction's outputs take.
 func (t *Task) MemoryBytes() int64 { return t.memory.size() }

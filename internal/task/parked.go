@@ -56,6 +56,12 @@ func (p *parked) park(s *source, attempts int, due time.Time, keepOrder bool) er
 	return p.setTimer(number, due)
 }
 
+// fits returns an error if the current record is too large to be parked.
+func (p *parked) fits(s *source) error {
+	rec := parkedRecord{source: s.node.Name, raw: *p.task.current.raw}
+	return p.view.Fits(len(parkedKey(0)) + len(appendParked(nil, &rec)))
+}
+
 func (p *parked) put(number uint64, s *source, attempts int, queued bool) error {
 	raw := p.task.current.raw
 	rec := parkedRecord{source: s.node.Name, attempts: attempts, raw: *raw}
@@ -68,7 +74,8 @@ func (p *parked) put(number uint64, s *source, attempts int, queued bool) error 
 	return p.view.Put(queueKey(s.node.Name, raw.Key, number), []byte{})
 }
 
-// waitBehind queues the current record if an earlier one of its key waits and the policy keeps the order.
+// waitBehind queues the current record if an earlier one of its key waits and the policy keeps the order. A record that is too large
+// to wait fails as if it had waited in vain.
 func (p *parked) waitBehind(s *source, d dedup.Decision, raw *record.Raw) (bool, error) {
 	if !p.ordered {
 		return false, nil
@@ -78,6 +85,11 @@ func (p *parked) waitBehind(s *source, d dedup.Decision, raw *record.Raw) (bool,
 		return false, err
 	}
 	t := p.task
+	if err := p.fits(s); err != nil {
+		failure := t.keeper()
+		failure.Err = err
+		return true, t.settle(s, d, failure, noRetries)
+	}
 	t.setMark()
 	t.now.sequence++
 	if err := p.put(t.now.sequence, s, 0, true); err != nil {

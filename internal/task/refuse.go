@@ -6,6 +6,7 @@ import (
 
 	"github.com/oncemill/oncemill/internal/host"
 	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/record"
 )
 
 // What the broker refused for good, and what was too slow, aborts a transaction. The record or timer that is to blame is
@@ -37,21 +38,35 @@ func (t *Task) Refuse(o *host.Output, err error) bool {
 	if o.CauseTopic == "" {
 		t.refuse(timerWork(t.firings[o.CauseOffset]), f)
 	} else {
-		t.RefuseRecord(o.CauseTopic, o.CauseOffset, f)
+		t.refuse(refusedWork{topic: o.CauseTopic, offset: o.CauseOffset}, f)
 	}
 	return true
 }
 
-// RefuseRecord remembers that a record may not run again: on the re-run it meets its failure policy instead.
-func (t *Task) RefuseRecord(topic string, offset int64, f *host.Failure) {
-	t.refuse(refusedWork{topic: topic, offset: offset}, f)
+// RefuseLast remembers that the last record or timer of the open transaction may not run again as it did: on the re-run it meets
+// its process or timer policy. It returns false when that was remembered before, and nothing else is left to try. RefuseLast is
+// called before Abort.
+func (t *Task) RefuseLast(why func(place string) error) bool {
+	f, work := &host.Failure{Phase: host.PhaseProcess, Err: why(t.current.place())}, t.current.work()
+	if timer := t.current.timer; timer != nil {
+		f.Phase, f.Node = host.PhaseTimer, timer.node
+	}
+	if t.refused[work] != nil {
+		return false
+	}
+	t.refuse(work, f)
+	return true
 }
 
-// RefuseTimer is RefuseRecord for the last timer of the open transaction.
-func (t *Task) RefuseTimer(err error) {
-	f := t.firings[len(t.firings)-1]
-	t.refuse(timerWork(f), &host.Failure{Phase: host.PhaseTimer, Node: f.node, Err: err})
+// work of a parked record that came back is that of the record.
+func (m *message) work() refusedWork {
+	if m.timer != nil {
+		return timerWork(m.timer)
+	}
+	return recordWork(m.raw)
 }
+
+func recordWork(r *record.Raw) refusedWork { return refusedWork{topic: r.Topic, offset: r.Offset} }
 
 func timerWork(f *firing) refusedWork {
 	id := identityKey(f.store, f.key, f.name)
@@ -65,29 +80,23 @@ func (t *Task) refuse(w refusedWork, f *host.Failure) {
 	t.refused[w] = &refusal{failure: f, fresh: true}
 }
 
-// refusal returns the remembered failure of the current record.
-func (t *Task) refusal(*source) *host.Failure {
+// refusal returns the remembered failure of the current record or timer.
+func (t *Task) refusal() *host.Failure {
 	if len(t.refused) == 0 {
 		return nil
 	}
-	return t.meet(refusedWork{topic: t.current.raw.Topic, offset: t.current.raw.Offset})
-}
-
-// timerRefusal returns the remembered failure of a timer.
-func (t *Task) timerRefusal(f *firing) *host.Failure {
-	if len(t.refused) == 0 {
-		return nil
-	}
-	return t.meet(timerWork(f))
-}
-
-func (t *Task) meet(w refusedWork) *host.Failure {
-	r := t.refused[w]
+	r := t.refused[t.current.work()]
 	if r == nil {
 		return nil
 	}
 	r.met = true
 	return r.failure
+}
+
+// wasRefused reports that a failure is that of a refusal. It is known how another run would end, so it is not tried in place.
+func (t *Task) wasRefused(f *host.Failure) bool {
+	r := t.refused[t.current.work()]
+	return r != nil && r.failure == f
 }
 
 // forgetRefusals drops what is over with the transaction that was confirmed. The others wait for their turn.
@@ -102,6 +111,6 @@ func (t *Task) forgetRefusals() {
 // keepRefusals is for a transaction that was aborted.
 func (t *Task) keepRefusals() {
 	for _, r := range t.refused {
-		r.fresh = false
+		r.fresh, r.met = false, false
 	}
 }

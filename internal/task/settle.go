@@ -16,10 +16,14 @@ func (t *Task) settle(s *source, d dedup.Decision, failure *host.Failure, attemp
 	policy := t.policy(s, failure)
 	tried := attempts
 	for {
-		if policy.Action != processor.ActionRetry && policy.Action != processor.ActionPark || tried < len(policy.Delays) {
+		if n := len(policy.Delays); policy.Action == processor.ActionRetry && tried < n && t.wasRefused(failure) {
+			attempts, tried = attempts+n-tried, n
+		}
+		parks := policy.Action == processor.ActionPark
+		if policy.Action != processor.ActionRetry && !parks || tried < len(policy.Delays) && (!parks || t.parked.fits(s) == nil) {
 			break
 		}
-		tried -= len(policy.Delays)
+		tried = max(0, tried-len(policy.Delays))
 		policy = policy.Next()
 	}
 	t.decided(failure, s.node.Name, policy.Action)
@@ -44,6 +48,27 @@ func (t *Task) settle(s *source, d dedup.Decision, failure *host.Failure, attemp
 			return err
 		}
 		return t.concludeFailed(s, &d, dedup.DeadLettered)
+	default:
+		return fmt.Errorf("%s: %w", t.current.place(), failure)
+	}
+}
+
+// settleReplay applies the failure policy to a duplicate whose recorded outputs the broker refused. The marker of the message stays
+// as it is, and a duplicate waits for nothing.
+func (t *Task) settleReplay(s *source, d *dedup.Decision, failure *host.Failure) error {
+	t.setMark()
+	t.Stats.Failures[failure.Phase]++
+	policy := t.policy(s, failure)
+	for policy.Action == processor.ActionRetry || policy.Action == processor.ActionPark {
+		policy = policy.Next()
+	}
+	t.decided(failure, s.node.Name, policy.Action)
+	switch policy.Action {
+	case processor.ActionSkip:
+		t.Stats.Skipped++
+		return nil
+	case processor.ActionDeadLetter:
+		return t.deadLetter(failure, d)
 	default:
 		return fmt.Errorf("%s: %w", t.current.place(), failure)
 	}
@@ -126,13 +151,21 @@ func (t *Task) quarantine(s *source, d dedup.Decision) error {
 	return t.concludeFailed(s, &d, dedup.DeadLettered)
 }
 
-// keepsOrder reports that a failure policy of the sub-topology keeps the order of keys.
-func (t *Task) keepsOrder() bool {
+// keeper names the node and the phase whose failure policy keeps the order of keys, as a failure without an error; nil when there is
+// none. With several it is the first.
+func (t *Task) keeper() *host.Failure {
 	for _, i := range t.cfg.Sub.Nodes {
-		p := &t.cfg.Plan.Nodes[i].Policies
-		if p.Process.KeepsOrder() || p.Decode.KeepsOrder() || p.Encode.KeepsOrder() || p.Produce.KeepsOrder() {
-			return true
+		n := t.cfg.Plan.Nodes[i]
+		switch p := &n.Policies; {
+		case p.Decode.KeepsOrder():
+			return &host.Failure{Phase: host.PhaseDecode, Node: n.Name}
+		case p.Process.KeepsOrder():
+			return &host.Failure{Phase: host.PhaseProcess, Node: n.Name}
+		case p.Encode.KeepsOrder():
+			return &host.Failure{Phase: host.PhaseEncode, Node: n.Name}
+		case p.Produce.KeepsOrder():
+			return &host.Failure{Phase: host.PhaseProduce, Node: n.Name}
 		}
 	}
-	return false
+	return nil
 }

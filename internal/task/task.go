@@ -57,6 +57,8 @@ type Config struct {
 	OnTiming func(Timing)
 	// MaxTimers bounds the timers that fire after one record, and in one call of FireTimers. Default 1000.
 	MaxTimers int
+	// TimersTime bounds one call of FireTimers, by Now; 0 is no bound.
+	TimersTime time.Duration
 }
 
 // DefaultMaxTimers bounds the timers of one step.
@@ -154,13 +156,14 @@ func (t *Task) openStores() {
 	}
 	for _, st := range t.cfg.Sub.Stores {
 		view := t.state.View(st.Declaration)
+		view.MaxBytes = t.cfg.Topics.MaxBytes(st.Changelog) - recordOverhead
 		switch st.Kind {
 		case statestore.KindTask:
 			t.taskView = view
 		case statestore.KindTimers:
 			t.timers = newTimers(t, view)
 		case statestore.KindParked:
-			t.parked = &parked{task: t, view: view, decl: st.Declaration, ordered: t.keepsOrder()}
+			t.parked = &parked{task: t, view: view, decl: st.Declaration, ordered: t.keeper() != nil}
 		}
 	}
 	if t.timers == nil {
@@ -344,6 +347,9 @@ func (t *Task) act(s *source, d dedup.Decision, attempts int) error {
 	case dedup.Drop:
 		return nil
 	case dedup.Replay:
+		if failure := t.refusal(); failure != nil {
+			return t.settleReplay(s, &d, failure)
+		}
 		return t.replayOutputs(&d)
 	case dedup.Quarantine:
 		return t.quarantine(s, d)
@@ -371,7 +377,7 @@ func (t *Task) check(s *source, raw *record.Raw, origin dedup.Origin) (dedup.Dec
 // attempt runs the graph on the current record, and settles its failure. attempts counts the failed runs before.
 func (t *Task) attempt(s *source, d dedup.Decision, attempts int) error {
 	t.setMark()
-	failure := t.refusal(s)
+	failure := t.refusal()
 	if failure == nil {
 		failure = t.call(func() error { return s.port(t.current.raw) })
 	}
@@ -382,7 +388,7 @@ func (t *Task) attempt(s *source, d dedup.Decision, attempts int) error {
 		return t.settle(s, d, failure, attempts)
 	}
 	if err := t.conclude(s, &d, dedup.Applied); err != nil {
-		if problem.CodeOf(err) == problem.OutputTooLarge { // for its marker, which records outputs: as good as for their topic
+		if code := problem.CodeOf(err); code == problem.OutputTooLarge || code == problem.StateTooLarge { // a marker that records outputs
 			return t.settle(s, d, &host.Failure{Phase: host.PhaseEncode, Node: s.node.Name, Err: err}, attempts)
 		}
 		return err

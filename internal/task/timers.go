@@ -22,8 +22,9 @@ import (
 //
 // due is milliseconds since 1970 with the sign bit flipped, so that byte order is time order.
 type timers struct {
-	task *Task
-	view *statestore.View
+	task  *Task
+	view  *statestore.View
+	until time.Time // when the running call of FireTimers has used up its time, if it is bounded
 	// due caches the earliest timer of each clock; unknown is math.MinInt64.
 	due [3]int64
 }
@@ -112,12 +113,16 @@ func (ts *timers) schedule(n *host.Node, d *statestore.Declaration, key []byte, 
 }
 
 func (ts *timers) put(f *firing) error {
+	value := appendTimer(nil, f)
+	if err := ts.view.Fits(len(dueKey(0, 0, 0)) + len(value)); err != nil { // before the one it replaces is gone
+		return err
+	}
 	if _, err := ts.cancel(f.store, f.key, f.name); err != nil {
 		return err
 	}
 	ts.task.now.sequence++
 	f.number = ts.task.now.sequence
-	if err := ts.view.Put(dueKey(f.clock, f.due, f.number), appendTimer(nil, f)); err != nil {
+	if err := ts.view.Put(dueKey(f.clock, f.due, f.number), value); err != nil {
 		return err
 	}
 	id := append([]byte{byte(f.clock)}, dueKey(f.clock, f.due, f.number)[2:]...)
@@ -216,19 +221,29 @@ func (t *Task) fireStreamTimers() error {
 	return err
 }
 
-// FireTimers runs the timers that are due at now, by both clocks, at most Config.MaxTimers of each. It reports whether more
-// are due: the caller commits and comes back.
+// FireTimers runs the timers that are due at now, by both clocks, at most Config.MaxTimers of each and for Config.TimersTime.
+// It reports whether more are due: the caller commits and comes back.
 func (t *Task) FireTimers(now time.Time) (more bool, err error) {
 	if t.timers == nil {
 		return false, nil
 	}
 	t.clock = now
+	if t.cfg.TimersTime > 0 {
+		t.timers.until = t.cfg.Now().Add(t.cfg.TimersTime)
+		defer func() { t.timers.until = time.Time{} }()
+	}
 	wall, err := t.fire(statestore.WallClock, now.UnixMilli(), t.cfg.MaxTimers)
 	if err != nil {
 		return false, err
 	}
 	stream, err := t.fire(statestore.StreamTime, t.now.streamTime, t.cfg.MaxTimers)
 	return wall || stream, err
+}
+
+// timersTookTooLong reports that a call of FireTimers has used up its time. It is no bound on the timers that a record made due: the
+// next record must not overtake them because the machine was slow.
+func (t *Task) timersTookTooLong() bool {
+	return !t.timers.until.IsZero() && t.cfg.Now().After(t.timers.until)
 }
 
 // NextTimer is when the next wall-clock timer is due; false when there is none.
@@ -241,7 +256,10 @@ func (t *Task) NextTimer() (time.Time, bool, error) {
 }
 
 func (t *Task) fire(clock statestore.Clock, until int64, limit int) (more bool, err error) {
-	for range limit {
+	for n := range limit {
+		if n > 0 && t.timersTookTooLong() {
+			break
+		}
 		due, err := t.timers.earliest(clock)
 		if err != nil || due > until {
 			return false, err
@@ -301,7 +319,7 @@ func (t *Task) fireOne(f *firing) error {
 		if err := gone(); err != nil {
 			return err
 		}
-		failure := t.timerRefusal(f)
+		failure := t.refusal()
 		if failure == nil {
 			if failure = t.call(func() error { return t.callTimer(f) }); failure == nil {
 				t.Stats.TimersFired++
@@ -336,8 +354,8 @@ func (t *Task) settleTimer(f *firing, failure *host.Failure, attempt int, gone f
 	t.Stats.TimersFailed++
 	policy := t.timerPolicy(f, failure)
 	for {
-		if policy.Action == processor.ActionRetry && attempt >= len(policy.Delays) {
-			attempt -= len(policy.Delays)
+		if policy.Action == processor.ActionRetry && (attempt >= len(policy.Delays) || t.wasRefused(failure)) {
+			attempt = max(0, attempt-len(policy.Delays))
 		} else if policy.Action != processor.ActionPark { // a timer cannot be parked: what comes after it decides
 			break
 		}

@@ -252,6 +252,21 @@ var mutants = []mutant{
 		new:      `need = int64(len(value))`,
 		packages: "./statestore", run: "TestRestoreStays",
 	},
+	{
+		name: "a queue that stops when its head is parked again",
+		file: "internal/task/parked.go",
+		old:  "	if err := p.run(rec, number); err != nil || !queued {",
+		new: `	before := p.task.Stats.Parked
+	if err := p.run(rec, number); err != nil || !queued || p.task.Stats.Parked > before {`,
+		packages: "./streamtest", run: "TestQueueGoesOn|TestRandomPolicies",
+	},
+	{
+		name:     "a record overtakes the head of its queue",
+		file:     "internal/task/parked.go",
+		old:      "err != nil || head != number {",
+		new:      "err != nil || head == 0 {",
+		packages: "./streamtest", run: "TestRecordThatJoins|TestRandomPolicies",
+	},
 }
 
 // Tests of the Driver need no broker; tests of the Cluster run embedded brokers in virtual time.

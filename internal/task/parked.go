@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/oncemill/oncemill/dedup"
+	"github.com/oncemill/oncemill/internal/invariants"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/record"
 	"github.com/oncemill/oncemill/statestore"
@@ -17,7 +18,10 @@ import (
 //	'p' | number 8                     -> the record      with a wall-clock timer of the same number
 //	'q' | hash of source and key 16 | number 8 -> nothing the queue of a key whose order is kept
 //
-// A record that queues behind another of its key has no timer; it gets one when the one before it is done.
+// A queue is worked off in the order of the numbers. Its head has a timer; a record that queues behind another of its key
+// needs none, and gets one when the one before it is done or has left the queue.
+//
+// Invariant: a parked record that is in no queue, or at the head of one, has a timer.
 type parked struct {
 	task *Task
 	view *statestore.View
@@ -53,7 +57,13 @@ func (p *parked) park(s *source, attempts int, due time.Time, keepOrder bool) er
 	if err := p.put(number, s, attempts, keepOrder); err != nil {
 		return err
 	}
-	return p.setTimer(number, due)
+	if err := p.setTimer(number, due); err != nil {
+		return err
+	}
+	if keepOrder { // else it has left its queue, which release brings to go on
+		p.checkQueue(s.node.Name, t.current.raw.Key)
+	}
+	return nil
 }
 
 // fits returns an error if the current record is too large to be parked.
@@ -95,6 +105,7 @@ func (p *parked) waitBehind(s *source, d dedup.Decision, raw *record.Raw) (bool,
 	if err := p.put(t.now.sequence, s, 0, true); err != nil {
 		return false, err
 	}
+	p.checkQueue(s.node.Name, raw.Key)
 	t.Stats.Parked++
 	return true, t.concludeFailed(s, &d, dedup.Parked)
 }
@@ -116,58 +127,101 @@ func (p *parked) release(f *firing) error {
 	if len(f.key) != 9 || f.key[0] != 'p' {
 		return problem.New(problem.BadDurableBytes, "timer store", "a retry timer without a record")
 	}
-	next, err := p.run(binary.BigEndian.Uint64(f.key[1:]))
-	if err != nil || next == 0 {
+	number := binary.BigEndian.Uint64(f.key[1:])
+	rec, err := p.get(number)
+	if err != nil {
 		return err
 	}
-	return p.setTimer(next, p.task.clock)
+	queue := queueKey(rec.source, rec.raw.Key, number)
+	_, queued, err := p.view.Get(queue)
+	if err != nil {
+		return err
+	}
+	if queued {
+		// A record that was parked earlier and without order may have joined the queue since, in front of this one, which
+		// then waits for its turn like any other.
+		if head, err := p.head(rec.source, rec.raw.Key); err != nil || head != number {
+			return err
+		}
+		if err := p.view.Delete(queue); err != nil {
+			return err
+		}
+	}
+	if err := p.view.Delete(parkedKey(number)); err != nil {
+		return err
+	}
+	if err := p.run(rec, number); err != nil || !queued {
+		return err
+	}
+	return p.goOn(rec.source, rec.raw.Key)
+}
+
+// goOn gives the head of a queue its timer, unless it has one: it was parked again, or it joined the queue in front. What
+// counts is who the head is now, not what became of the one before: that may have left the queue and be parked all the
+// same, by a node that does not keep the order.
+func (p *parked) goOn(source string, key []byte) error {
+	head, err := p.head(source, key)
+	if err != nil || head == 0 {
+		return err
+	}
+	if waits, err := p.hasTimer(head); err != nil || waits {
+		return err
+	}
+	if err := p.setTimer(head, p.task.clock); err != nil {
+		return err
+	}
+	p.checkQueue(source, key)
+	return nil
+}
+
+func (p *parked) hasTimer(number uint64) (bool, error) {
+	_, found, err := p.task.timers.view.Get(identityKey(p.decl.ID(), parkedKey(number), retryTimer))
+	return found, err
+}
+
+// checkQueue checks that the head of a queue has a timer: nothing else brings it back, and all that is behind it.
+func (p *parked) checkQueue(source string, key []byte) {
+	if !invariants.Enabled {
+		return
+	}
+	head, err := p.head(source, key)
+	if err != nil || head == 0 {
+		return
+	}
+	waits, err := p.hasTimer(head)
+	invariants.Check(waits || err != nil, "parked queue", "record %d is the head of its queue and has no timer", head)
 }
 
 func (p *parked) setTimer(number uint64, due time.Time) error {
 	return p.task.timers.put(&firing{clock: statestore.WallClock, due: due.UnixMilli(), store: p.decl.ID(), key: parkedKey(number), name: retryTimer})
 }
 
-// run takes one parked record out and processes it. It returns the next of its queue, or 0.
-func (p *parked) run(number uint64) (next uint64, err error) {
-	t := p.task
+func (p *parked) get(number uint64) (*parkedRecord, error) {
 	value, found, err := p.view.Get(parkedKey(number))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if !found {
-		return 0, problem.New(problem.InvariantBroken, "parked store", "record %d is gone before its retry", number)
+		return nil, problem.New(problem.InvariantBroken, "parked store", "record %d is gone before its retry", number)
 	}
-	rec, err := decodeParked(bytes.Clone(value))
-	if err != nil {
-		return 0, err
-	}
+	return decodeParked(bytes.Clone(value))
+}
+
+// run processes a parked record that was taken out.
+func (p *parked) run(rec *parkedRecord, number uint64) error {
+	t := p.task
 	s := t.sourceNamed(rec.source)
 	if s == nil {
-		return 0, problem.New(problem.FingerprintChanged, "source "+rec.source, "records are parked for a source that no longer exists").
+		return problem.New(problem.FingerprintChanged, "source "+rec.source, "records are parked for a source that no longer exists").
 			WithCure("bring the source back until its records have been retried")
 	}
-	queue := queueKey(rec.source, rec.raw.Key, number)
-	_, queued, err := p.view.Get(queue)
-	if err != nil {
-		return 0, err
-	}
-	if err := p.view.Delete(parkedKey(number)); err != nil {
-		return 0, err
-	}
-	if err := p.view.Delete(queue); err != nil {
-		return 0, err
-	}
-	before := t.Stats.Parked
 	t.begin(s, &rec.raw)
 	t.current.parked = number
 	d, err := t.check(s, &rec.raw, dedup.FromParked)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	if err := t.act(s, d, rec.attempts); err != nil || !queued || t.Stats.Parked > before {
-		return 0, err
-	}
-	return p.head(rec.source, rec.raw.Key)
+	return t.act(s, d, rec.attempts)
 }
 
 // renew writes the markers of the parked records of a source again.

@@ -90,25 +90,42 @@ func answer(place string, err error) error {
 	switch {
 	case err == nil || errors.Is(err, context.Canceled):
 		return err
+	case errors.Is(err, kerr.MessageTooLarge):
+		return problem.Wrap(problem.OutputTooLarge, place, err).WithCure("send less, or raise max.message.bytes of the topic")
 	case errors.As(err, &refused):
 		return problem.Wrap(problem.BrokersRefused, place, err)
 	}
 	return problem.Wrap(problem.BrokersUnreachable, place, err)
 }
 
+// appearTimeout bounds the wait for a topic that is missing: one that was just made is not known to every broker at once.
+const appearTimeout = 2 * time.Second
+
 // needTopic refuses a topic that does not exist.
 func (e *Env) needTopic(ctx context.Context, client *kgo.Client, topic string) error {
 	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
 	defer cancel()
-	details, err := kadm.NewClient(client).ListTopics(ctx, topic)
-	if err != nil {
-		return answer("Metadata of topic "+topic, err)
+	for until := time.Now().Add(appearTimeout); ; {
+		details, err := kadm.NewClient(client).ListTopics(ctx, topic)
+		if err != nil {
+			return answer("Metadata of topic "+topic, err)
+		}
+		if !kerr.IsRetriable(details[topic].Err) || time.Now().After(until) {
+			return e.topicState(topic, details[topic].Err)
+		}
+		select {
+		case <-ctx.Done():
+			return answer("Metadata of topic "+topic, context.Cause(ctx))
+		case <-time.After(knockAgain):
+		}
 	}
-	if d := details[topic]; errors.Is(d.Err, kerr.UnknownTopicOrPartition) {
+}
+
+// topicState is the error of a topic that cannot be used.
+func (e *Env) topicState(topic string, err error) error {
+	if errors.Is(err, kerr.UnknownTopicOrPartition) {
 		return problem.New(problem.TopicMissing, "topic "+topic, "it does not exist").
 			WithCure("correct the name (%s topic list), or create it: %s topic create %s --partitions N", e.Name(), e.Name(), topic)
-	} else if d.Err != nil {
-		return answer("Metadata of topic "+topic, d.Err)
 	}
-	return nil
+	return answer("Metadata of topic "+topic, err)
 }

@@ -4,17 +4,19 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/record"
 )
 
 type produceFlags struct {
@@ -34,6 +36,7 @@ func produceVerb(env *Env) *cobra.Command {
 			"--key-separator what stands before the first separator is the key. With --format jsonl a line is a JSON object as\n" +
 			"consume -o jsonl writes it, or one with key, value, headers and timestamp, each of which may be missing:\n" +
 			`  {"key":"order-1","value":"{\"amount\":100}","headers":[{"name":"message-id","value":"m1"}]}` + "\n" +
+			"With -H oncemill-replay=N, for the replay topic of a source, the headers that a dead letter had added are left out.\n" +
 			"A line that cannot be read ends it; the lines before it were sent, and the error says how many.",
 		Example: examples(env,
 			"produce order-commands --key-separator = -H message-id=m1", "a line such as order-1={\"amount\":100}",
@@ -89,18 +92,15 @@ func produce(ctx context.Context, env *Env, topic string, f produceFlags) error 
 	if err != nil {
 		return err
 	}
-	opts := []kgo.Opt{kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(lingerOfLines), kgo.RecordDeliveryTimeout(env.Timeout)}
-	if f.partition >= 0 {
-		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	limit, err := env.largestBatch(ctx, topic)
+	if err != nil {
+		return err
 	}
-	client, err := env.dial(ctx, opts...)
+	client, err := env.dial(ctx, f.options(topic, limit)...)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	if err := env.needTopic(ctx, client, topic); err != nil {
-		return err
-	}
 	if terminal(env.Stderr) {
 		env.Talk("reading records from standard input, one to a line")
 	}
@@ -112,13 +112,59 @@ func produce(ctx context.Context, env *Env, topic string, f produceFlags) error 
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	err = errors.Join(err, client.Flush(ctx))
+	bounded, cancel := context.WithTimeout(ctx, env.Timeout)
+	defer cancel()
+	late := client.Flush(bounded)
 	sent, failed := s.result()
+	if failed == nil {
+		failed = late
+	}
 	if failed != nil {
 		err = answer("Produce to "+topic, failed)
 	}
 	env.Talk("%d records sent to %s", sent, topic)
 	return err
+}
+
+// options of the client. There is no delivery timeout: the client counts it from the timestamp of the record, which may be old.
+func (f produceFlags) options(topic string, limit int32) []kgo.Opt {
+	opts := []kgo.Opt{kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(lingerOfLines), kgo.ProducerBatchMaxBytes(limit)}
+	if f.partition >= 0 {
+		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	}
+	return opts
+}
+
+// usualBatch is the largest batch that a topic takes when nobody has set another limit.
+const usualBatch = 1_000_012
+
+// smallestBatch is the least limit that the client takes; below it the brokers refuse.
+const smallestBatch = 512
+
+// largestBatch is the size up to which the topic takes what is sent together; the topic has to exist.
+func (e *Env) largestBatch(ctx context.Context, topic string) (int32, error) {
+	client, err := e.dial(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	if err := e.needTopic(ctx, client, topic); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
+	defer cancel()
+	configs, err := kadm.NewClient(client).DescribeTopicConfigs(ctx, topic)
+	if err != nil {
+		return 0, answer("DescribeConfigs of topic "+topic, err)
+	}
+	for _, c := range configs { // one that may not be read has none
+		for _, value := range c.Configs {
+			if n, err := strconv.Atoi(value.MaybeValue()); value.Key == "max.message.bytes" && err == nil {
+				return int32(min(max(n, smallestBatch), longestLine)), nil
+			}
+		}
+	}
+	return usualBatch, nil
 }
 
 // lingerOfLines is how long a record waits for the next line, so that a file goes in batches.
@@ -153,10 +199,7 @@ func (s *sender) send(ctx context.Context, env *Env) error {
 			return problem.Wrap(problem.ConfigInvalid, fmt.Sprintf("line %d of standard input", number), err).WithCure("correct the line, and give it and those behind it again")
 		}
 		r.Partition = s.flags.partition
-		for _, h := range s.headers {
-			r.Headers = slices.DeleteFunc(r.Headers, func(old kgo.RecordHeader) bool { return old.Key == h.Key })
-		}
-		r.Headers = append(r.Headers, s.headers...)
+		s.addHeaders(r)
 		s.client.Produce(ctx, r, s.sent)
 		if _, failed := s.result(); failed != nil {
 			return nil
@@ -167,6 +210,24 @@ func (s *sender) send(ctx context.Context, env *Env) error {
 	}
 	return nil
 }
+
+// addHeaders adds those of the flags. A replay loses what its dead letter had added to it: else the outputs would inherit it.
+func (s *sender) addHeaders(r *kgo.Record) {
+	given := func(key string) bool {
+		return slices.ContainsFunc(s.headers, func(h kgo.RecordHeader) bool { return h.Key == key })
+	}
+	replay := given(record.HeaderReplay)
+	r.Headers = slices.DeleteFunc(r.Headers, func(old kgo.RecordHeader) bool {
+		return given(old.Key) || replay && (strings.HasPrefix(old.Key, errorHeaders) || strings.HasPrefix(old.Key, deadLetterHeaders))
+	})
+	r.Headers = append(r.Headers, s.headers...)
+}
+
+// Prefixes of the headers that a dead letter has beside those that its record came with.
+const (
+	errorHeaders      = "__streams.errors."
+	deadLetterHeaders = record.HeaderPrefix + "dead-letter-"
+)
 
 func (s *sender) sent(_ *kgo.Record, err error) {
 	s.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/oncemill/oncemill/internal/graph"
 	"github.com/oncemill/oncemill/internal/problem"
@@ -21,13 +22,14 @@ const goneAfter = 10 * time.Second
 // no record is to blame. One that is gone is the fault of the records that name it; a topic that the topology names is nobody's.
 func (s *session) lookFor(ctx context.Context, name string, cause error) error {
 	topics := s.w.app.topics
-	id, err := topics.idOf(ctx, name)
+	id, err := s.idOf(ctx, name)
 	switch gone := errors.Is(err, kerr.UnknownTopicOrPartition); {
 	case err != nil && !gone:
 		s.w.log.Warn("a broker does not know a topic, and the others cannot be asked", "topic", name, "err", err)
 		return nil
 	case !gone && id == topics.info(name).id:
 		delete(s.w.unknown, name)
+		s.stale = errors.Is(cause, kerr.UnknownTopicID) // the client may hold on to one before
 		return nil
 	case !gone && s.holdsState(name):
 		return problem.Wrap(problem.TopicRecreated, fmt.Sprintf("topic %q", name), cause).
@@ -78,19 +80,23 @@ func (s *session) refuseAll(topic string, cause error) {
 	}
 }
 
-// idOf asks for the id of a topic, in one try.
-func (t *topics) idOf(ctx context.Context, name string) (id [16]byte, err error) {
+// idOf asks for the id of a topic, in one try, and not the client's memory.
+func (s *session) idOf(ctx context.Context, name string) (id [16]byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
-	details, err := t.admin.ListTopics(ctx, name)
+	req, topic := kmsg.NewPtrMetadataRequest(), kmsg.NewMetadataRequestTopic()
+	topic.Topic = &name
+	req.Topics = append(req.Topics, topic)
+	resp, err := req.RequestWith(ctx, s.client)
 	if err != nil {
 		return id, err
 	}
-	d, found := details[name]
-	if !found {
-		return id, kerr.UnknownTopicOrPartition
+	for _, t := range resp.Topics {
+		if t.Topic != nil && *t.Topic == name {
+			return t.TopicID, kerr.ErrorForCode(t.ErrorCode)
+		}
 	}
-	return d.ID, d.Err
+	return id, kerr.UnknownTopicOrPartition
 }
 
 // forget makes the next output to a topic look for it.

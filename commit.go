@@ -52,6 +52,7 @@ func (w *worker) commit(ctx context.Context) error {
 	case committed:
 		w.aborts = 0
 		clear(w.unknown)
+		w.beginRead(dirty)
 		w.app.purge(dirty)
 		return nil
 	case tasksLost:

@@ -48,6 +48,7 @@ func (j *restoreJob) startOf(in graph.Input, first, end int64) (int64, error) {
 			return c.Offset, nil
 		}
 		if cfg.StartFrom == StartLatest && !in.Internal {
+			j.chosen = true
 			return end, nil
 		}
 		return first, nil
@@ -83,7 +84,7 @@ func (j *restoreJob) startOf(in graph.Input, first, end int64) (int64, error) {
 			WithCure("restore the topic; or, to go on without them, stop all instances; %s; and start with Config.AcceptSkip", j.setOffset(in.Topic, first))
 	case next > end && cfg.accepts(in.Topic):
 		j.w.log.Warn("the input ends before the position; what is written from here on is new", "input", place, "end", end, "position", next)
-		at.Next, at.LeaderEpoch = end, -1
+		at.Next, at.LeaderEpoch, j.chosen = end, -1, true
 		return end, nil
 	case next > end:
 		return 0, problem.New(problem.InputTruncated, place, "the position is %d, the topic ends at %d: %d records that were processed are gone", next, end, next-end).

@@ -10,7 +10,6 @@ import (
 
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/step"
-	"github.com/oncemill/oncemill/internal/task"
 	"github.com/oncemill/oncemill/metrics"
 	"github.com/oncemill/oncemill/statestore"
 )
@@ -153,70 +152,6 @@ func (w *worker) letGo() {
 	}
 }
 
-// startRestored begins to process tasks whose restore is done.
-func (w *worker) startRestored() error {
-	var started []*running
-	results := w.restore.finished()
-	for i, done := range results {
-		if done.err != nil {
-			letGoOf(results[i+1:])
-			return done.err
-		}
-		r, err := w.start(done)
-		if err != nil {
-			letGoOf(results[i:])
-			return err
-		}
-		started = append(started, r)
-	}
-	w.fetch(started...)
-	return nil
-}
-
-// letGoOf gives up restored tasks that were not started.
-func letGoOf(results []restored) {
-	for _, done := range results {
-		if done.state != nil {
-			done.state.Release()
-		}
-	}
-}
-
-func (w *worker) start(done restored) (*running, error) {
-	if err := w.at(step.Start); err != nil {
-		return nil, err
-	}
-	id, cfg := done.id, w.app.cfg
-	r := &running{state: done.state, touched: time.Now(), ends: make([]int64, len(done.sub.Inputs))}
-	for _, in := range done.sub.Inputs {
-		r.topicIDs = append(r.topicIDs, w.app.topics.info(in.Topic).id)
-	}
-	t, err := task.New(task.Config{Plan: w.app.plan, Sub: done.sub, Partition: id.Partition, State: done.state, Topics: w.app.topics,
-		TopicIDs: r.topicIDs, StateHash: w.app.stateHash(id.SubTopology), Wait: w.wait, Now: time.Now,
-		TimersTime: cfg.TransactionTimeout / timersShare, OnOutcome: w.onOutcome(id), OnTiming: w.onTiming(id),
-		Skew: task.Skew{Future: cfg.MaxFuture, Refuse: cfg.RefuseFuture}}, done.at)
-	if err != nil {
-		return nil, err
-	}
-	r.task = t
-	for i, start := range done.starts {
-		t.StartAt(i, start)
-	}
-	w.tasks[id] = r
-	for i, in := range done.sub.Inputs {
-		if w.byTopic[in.Topic] == nil {
-			w.byTopic[in.Topic] = map[int32]slot{}
-		}
-		w.byTopic[in.Topic][id.Partition] = slot{run: r, input: i}
-	}
-	w.log.Info("task running", "task", id, "n", t.N(), "restored", done.records, "took", done.took.Round(time.Millisecond))
-	w.setState(id, metrics.TaskRunning, t.N(), done.records)
-	return r, nil
-}
-
-// timersShare is the part of a transaction's time that the timers of one task may take at once.
-const timersShare = 8
-
 // wait lets a retry in place wait; it ends with the worker.
 func (w *worker) wait(d time.Duration) bool {
 	select {
@@ -227,10 +162,13 @@ func (w *worker) wait(d time.Duration) bool {
 	}
 }
 
-// fetch reads the inputs of tasks from their positions on.
+// fetch reads the inputs of tasks from their positions on, but for those whose start is not durable.
 func (w *worker) fetch(tasks ...*running) {
 	add := map[string]map[int32]kgo.Offset{}
 	for _, r := range tasks {
+		if r.chosen != nil {
+			continue
+		}
 		for i, in := range r.task.Inputs() {
 			if add[in.Topic] == nil {
 				add[in.Topic] = map[int32]kgo.Offset{}

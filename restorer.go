@@ -35,6 +35,7 @@ type restored struct {
 	state   *statestore.Task
 	at      statestore.Position
 	starts  []int64 // by input
+	chosen  bool    // some start follows from the end of the input at this moment: it would be another one the next time
 	cause   restoreCause
 	records int64
 	took    time.Duration

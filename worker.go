@@ -76,6 +76,7 @@ type running struct {
 	topicIDs [][16]byte
 	touched  time.Time // when the position of an idle task was last written
 	ends     []int64   // by input: the end of what the open transaction processed, 0 for nothing
+	chosen   *restored // of a task whose chosen start is not committed yet: nothing is read before it is
 }
 
 // slot finds task and input of a fetched partition.
@@ -225,6 +226,9 @@ func (w *worker) between() error {
 		}
 	}
 	if err := w.startRestored(); err != nil {
+		return err
+	}
+	if err := w.commitStarts(); err != nil {
 		return err
 	}
 	if err := w.sampleTasks(); err != nil {

@@ -150,6 +150,13 @@ var mutants = []mutant{
 		packages: ".", run: "TestTerm",
 	},
 	{
+		name:     "a task begins where an input ends without a note of it",
+		file:     "start.go",
+		old:      `	if done.chosen {`,
+		new:      `	if false {`,
+		packages: "./streamtest", run: "TestStartFrom",
+	},
+	{
 		name:     "events behind a fatal one lost",
 		file:     "member.go",
 		old:      `	b.mu.events = b.mu.events[1:]`,

@@ -2,15 +2,22 @@ package streamtest_test
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/oncemill/oncemill"
 	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/internal/step"
+	"github.com/oncemill/oncemill/serde"
 	"github.com/oncemill/oncemill/streamtest"
+	"github.com/oncemill/oncemill/topology"
 )
 
 // moveOffset commits an offset as kafka-consumer-groups --reset-offsets does.
@@ -142,6 +149,25 @@ func TestInputTruncated(t *testing.T) {
 	})
 }
 
+// Where an input ends at this moment is as fleeting as under StartLatest: it is committed before what lies behind it is read. Else a
+// crash would bring the position back that the input does not have, and when it has grown beyond it, records would be skipped.
+func TestAcceptedEndOfATruncatedInputIsCommittedFirst(t *testing.T) {
+	var frozen *streamtest.StepHook
+	accept := with(func(cfg *oncemill.Config) { cfg.AcceptRecreated = []string{"commands"} })
+	playStopped(t, accept, func(s *scene, _ *kadm.Client) {
+		shortened(s.c, "commands", 2)
+		frozen = s.a.FreezeAt(string(step.Process), 1)
+	}, func(s *scene) {
+		frozen.Await()
+		if at := s.c.Commits("commands")[0]; at.Offset != 2 {
+			s.t.Errorf("the committed position is %+v before the first record, want 2", at)
+		}
+		frozen.Thaw()
+		s.goesOn("n")
+		s.ranOnce("m0", "m1", "m2", "n")
+	})
+}
+
 // shortened makes the brokers report an end of a topic, as after an election that lost its last records. The other inputs of
 // its task are empty.
 func shortened(c *streamtest.Cluster, topic string, end int64) {
@@ -153,7 +179,7 @@ func shortened(c *streamtest.Cluster, topic string, end int64) {
 			t := kmsg.NewListOffsetsResponseTopic()
 			t.Topic = asked.Topic
 			p := kmsg.NewListOffsetsResponseTopicPartition()
-			p.Partition = asked.Partitions[0].Partition
+			p.Partition, p.Offset = asked.Partitions[0].Partition, 0
 			if asked.Topic == topic && asked.Partitions[0].Timestamp == -1 {
 				p.Offset, hit = end, true
 			}
@@ -232,5 +258,88 @@ func TestSourceThatStaysEmpty(t *testing.T) {
 		s.a.Restart(100)
 		s.goesOn("after")
 		s.ranOnce("m0", "m1", "m2", "after")
+	})
+}
+
+// Where a task starts under StartLatest is committed before the first record: what arrives while the application runs is processed,
+// also when it crashes before it has committed anything else.
+func TestStartFromLatestLosesNothingAfterTheStart(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		t.Run(fmt.Sprintf("disk lost %v", lost), func(t *testing.T) {
+			l := newLedger(ledgerOptions{})
+			l.simulate(t, streamtest.ClusterOptions{Configure: configure(startLatest)}, func(t *testing.T, c *streamtest.Cluster) {
+				s := &scene{ledger: l, t: t, c: c, a: c.Start("a")}
+				c.AwaitTasks(1)
+				crash := s.a.CrashAt(string(step.EndTxn), 1, 0)
+				s.send(account("m", "k", "add 1"))
+				crash.Await()
+				if lost {
+					s.a.LoseDisk()
+				}
+				s.a.Start()
+				c.AwaitTasks(1)
+				s.goesOn("n")
+				s.wantRunsOf(t, "m", 2)
+				s.ranOnce("n")
+			})
+		})
+	}
+}
+
+func startLatest(cfg *oncemill.Config) { cfg.StartFrom = oncemill.StartLatest }
+
+// One input has an offset, the other has none: that one begins at its end, once and for all. There is no state, so the offsets are
+// all that is known.
+func TestStartFromLatestOfAnInputWithoutAnOffset(t *testing.T) {
+	topo := topology.New("pass")
+	older := topology.Source(topo, "old", "old", serde.String(), serde.String())
+	newer := topology.Source(topo, "new", "new", serde.String(), serde.String())
+	topology.Sink(topo, "out", topology.Merge(topo, "both", older, newer), "out", serde.String(), serde.String())
+	o := streamtest.ClusterOptions{Topology: topo, Configure: configure(startLatest)}
+	streamtest.Simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
+		for _, topic := range []string{"old", "new"} {
+			c.Produce(topic, streamtest.Text("k", topic+" first"), streamtest.Text("k", topic+" second"))
+		}
+		offsets := kadm.Offsets{}
+		offsets.Add(kadm.Offset{Topic: "old", At: 1, LeaderEpoch: -1})
+		if err := kadm.NewClient(c.NewClient()).CommitAllOffsets(context.Background(), "pass", offsets); err != nil {
+			t.Fatal(err)
+		}
+		a := c.Start("a")
+		c.AwaitTasks(1)
+		crash := a.CrashAt(string(step.EndTxn), 1, 0)
+		for _, topic := range []string{"old", "new"} {
+			c.Produce(topic, streamtest.Text("k", topic+" third"))
+		}
+		crash.Await()
+		a.Start()
+		c.AwaitTasks(1)
+		c.Settle()
+		var got []string
+		for _, r := range c.Committed("out") {
+			got = append(got, string(r.Value))
+		}
+		slices.Sort(got)
+		if want := []string{"new third", "old second", "old third"}; !slices.Equal(got, want) {
+			t.Errorf("outputs %q, want %q", got, want)
+		}
+	})
+}
+
+// A start that could not be committed is not used: nothing is read before it is durable.
+func TestStartFromLatestWaitsUntilTheStartIsCommitted(t *testing.T) {
+	l := newLedger(ledgerOptions{})
+	l.simulate(t, streamtest.ClusterOptions{Configure: configure(startLatest)}, func(t *testing.T, c *streamtest.Cluster) {
+		s := &scene{ledger: l, t: t, c: c, a: c.Start("a")}
+		refused := c.Broker().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.TxnOffsetCommit}, Err: kerr.CoordinatorLoadInProgress, Count: -1})
+		s.c.Until("an abort", func() bool { return s.a.Steps(string(step.Aborting)) > 1 })
+		s.send(account("m", "k", "add 1"))
+		s.c.Pass(10 * time.Second)
+		if s.runs("m") != 0 {
+			t.Fatal("a record was processed before its start was durable")
+		}
+		refused.Remove()
+		s.goesOn("n")
+		s.ranOnce("m", "n")
 	})
 }

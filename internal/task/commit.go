@@ -78,6 +78,9 @@ func (s *source) isFirstOf(before []source) bool {
 	return true
 }
 
+// CommitPositions makes the task a part of the open transaction although nothing was processed: where it starts becomes durable.
+func (t *Task) CommitPositions() { t.dirty = true }
+
 // Sealed is the checkpoint of the transaction whose outcome is open.
 func (t *Task) Sealed() *statestore.Checkpoint { return &t.sealed }
 

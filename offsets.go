@@ -44,7 +44,15 @@ func fetchStable(ctx context.Context, cl *kgo.Client, known *topics, group strin
 		if err != nil {
 			return err
 		}
-		return readOffsets(resp, names, out)
+		if err := readOffsets(resp, names, out); err != nil {
+			return err
+		}
+		for _, topic := range topics {
+			if _, ok := out[topic]; !ok {
+				return fmt.Errorf("no answer for %s/%d", topic, partition) // which is not the answer that there is no offset
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("OffsetFetch of group %q: %w", group, err)

@@ -157,6 +157,13 @@ var mutants = []mutant{
 		packages: "./streamtest", run: "TestStartFrom",
 	},
 	{
+		name:     "an offset that the answer does not have taken for 0",
+		file:     "offsets.go",
+		old:      `				return fmt.Errorf("no answer for %s/%d", topic, partition) // which`,
+		new:      `				return nil // which`,
+		packages: "./streamtest", run: "TestOffsetFetch",
+	},
+	{
 		name:     "events behind a fatal one lost",
 		file:     "member.go",
 		old:      `	b.mu.events = b.mu.events[1:]`,

@@ -343,3 +343,40 @@ func TestStartFromLatestWaitsUntilTheStartIsCommitted(t *testing.T) {
 		s.ranOnce("m", "n")
 	})
 }
+
+// An answer without the partition is no committed offset 0.
+func TestOffsetFetchThatOmitsAPartition(t *testing.T) {
+	topo := topology.New("pass")
+	in := topology.Source(topo, "in", "in", serde.String(), serde.String())
+	topology.Sink(topo, "out", in, "out", serde.String(), serde.String())
+	streamtest.Simulate(t, streamtest.ClusterOptions{Topology: topo}, func(t *testing.T, c *streamtest.Cluster) {
+		a := c.Start("a")
+		c.Produce("in", streamtest.Text("k", "x"), streamtest.Text("l", "y"))
+		c.AwaitCommitted("out", 2)
+		c.Settle()
+		if err := a.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		fetching, omitted := a.CallAt(string(step.FetchOffsets), 1, func() {}), 0
+		c.Broker().ControlKey(int16(kmsg.OffsetFetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			c.Broker().KeepControl()
+			if !fetching.Reached() || omitted > 0 || req.(*kmsg.OffsetFetchRequest).Groups[0].MemberID != nil { // the group client asks, too
+				return nil, nil, false
+			}
+			omitted++
+			resp := req.ResponseKind().(*kmsg.OffsetFetchResponse)
+			g := kmsg.NewOffsetFetchResponseGroup()
+			g.Group = "pass"
+			resp.Groups = append(resp.Groups, g)
+			return resp, nil, true
+		})
+		a.Start()
+		c.Pass(time.Minute)
+		if omitted == 0 {
+			t.Fatal("nothing was omitted")
+		}
+		if n := len(c.Committed("out")); n != 2 {
+			t.Fatalf("%d outputs of 2 records", n)
+		}
+	})
+}

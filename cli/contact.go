@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"syscall"
@@ -23,8 +24,8 @@ const knockAgain = 200 * time.Millisecond
 const knockTimeout = 2 * time.Second
 
 // awaitBrokers waits, no longer than --timeout, while every address refuses the connection: nothing listens there yet, which
-// is what a program meets that is started together with its broker. Any other answer, also a bad one, ends the wait without
-// an error: the verb that asks next says what is wrong with it.
+// is what a program meets that is started together with its broker. A broker that answers and says no ends it with OM402;
+// silence ends it without an error: the verb that asks next says what is wrong.
 func (e *Env) awaitBrokers(ctx context.Context, brokers []string, opts []kgo.Opt) error {
 	client, err := kgo.NewClient(slices.Concat(opts, []kgo.Opt{kgo.SeedBrokers(brokers...), kgo.DisableClientMetrics()})...)
 	if err != nil {
@@ -38,6 +39,9 @@ func (e *Env) awaitBrokers(ctx context.Context, brokers []string, opts []kgo.Opt
 		try, cancel := context.WithTimeout(bounded, knockTimeout)
 		err := client.Ping(try)
 		cancel()
+		if said := answer("ApiVersions at "+address, err); problem.CodeOf(said) == problem.BrokersRefused {
+			return said
+		}
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			return context.Cause(ctx)
 		}
@@ -94,6 +98,9 @@ func answer(place string, err error) error {
 		return problem.Wrap(problem.OutputTooLarge, place, err).WithCure("send less, or raise max.message.bytes of the topic")
 	case errors.As(err, &refused):
 		return problem.Wrap(problem.BrokersRefused, place, err)
+	case errors.Is(err, io.EOF): // not every broker says why
+		return problem.Wrap(problem.BrokersRefused, place, fmt.Errorf("the broker closed the connection: %w", err)).
+			WithCure("check --tls and --sasl-mechanism: whether the listener wants them, and user and password")
 	}
 	return problem.Wrap(problem.BrokersUnreachable, place, err)
 }

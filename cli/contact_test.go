@@ -109,3 +109,19 @@ func TestSilenceEndsTheWait(t *testing.T) {
 		t.Errorf("%v, %s", err, talk)
 	}
 }
+
+// A broker that answers and says no is refused soon, before a verb says anything else.
+func TestAWrongPasswordIsARefusal(t *testing.T) {
+	b, err := embedded.Start(embedded.Config{Security: embedded.Security{Mechanism: "PLAIN", User: "me", Password: "right"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	for _, verb := range [][]string{{"demo"}, {"run", "retail", "--state", t.TempDir()}, {"topic", "list"}, {"verify", "retail"}} {
+		env, _, talk := testEnv(t, map[string]string{"ONCEMILL_SASL_PASSWORD": "wrong"})
+		code := Run(context.Background(), env, append(verb, "-B", b.Addrs()[0], "--sasl-mechanism", "PLAIN", "--sasl-user", "me")...)
+		if said := talk.String(); code != ExitFailed || !strings.HasPrefix(said, "error    OM402") || strings.Count(said, "error ") != 1 {
+			t.Errorf("%s: exit code %d\n%s", verb[0], code, said)
+		}
+	}
+}

@@ -14,6 +14,9 @@
 //   - if the output was a pipe, nobody can know, and the records of that one write are printed again: at most 4 KiB, or one
 //     record that is longer. Result.InDoubt says so.
 //
+// A record that was refused stays refused: given again unchanged, within the window, it is counted as refused once more and
+// not as a duplicate (Result.RefusedBefore).
+//
 // The records of a killed run's input that were read and not yet processed are processed by the next run, before its own
 // input: nothing is lost, and the order is that of the inputs one after the other.
 package lines

@@ -68,7 +68,7 @@ func (k *kafka) create(ctx context.Context, timeout time.Duration) error {
 	contact, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := k.client.Ping(contact); err != nil {
-		return problem.Wrap(problem.BrokersUnreachable, "demo", err)
+		return failed("demo", err)
 	}
 	k.made = true
 	created, err := k.admin.CreateTopics(ctx, partitions, -1, nil, k.owned...)

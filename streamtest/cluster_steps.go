@@ -39,9 +39,10 @@ func (p *Process) hook(name string, n int, act func(h *StepHook, run *incarnatio
 // unsynced data that its disk loses.
 func (p *Process) CrashAt(name string, n, lost int) *StepHook {
 	p.c.t.Helper()
-	return p.hook(name, n, func(_ *StepHook, run *incarnation) error {
+	return p.hook(name, n, func(h *StepHook, run *incarnation) error {
 		p.c.trace.fault("%s crashes before %s, %d %% of the unsynced data lost", p.name, name, lost)
 		p.die(run, lost)
+		h.reached.Store(true) // not before: who waits for it may start the process again
 		return errDead
 	})
 }
@@ -72,6 +73,7 @@ func (p *Process) CrashAtSync(n, lost int) *StepHook {
 func (p *Process) FreezeAt(name string, n int) *StepHook {
 	p.c.t.Helper()
 	return p.hook(name, n, func(h *StepHook, run *incarnation) error {
+		h.reached.Store(true)
 		p.c.trace.fault("%s freezes before %s", p.name, name)
 		select {
 		case <-h.thaw:
@@ -87,7 +89,8 @@ func (p *Process) FreezeAt(name string, n int) *StepHook {
 // that goroutine.
 func (p *Process) CallAt(name string, n int, fn func()) *StepHook {
 	p.c.t.Helper()
-	return p.hook(name, n, func(*StepHook, *incarnation) error {
+	return p.hook(name, n, func(h *StepHook, _ *incarnation) error {
+		h.reached.Store(true)
 		fn()
 		return nil
 	})
@@ -136,7 +139,6 @@ func (p *Process) at(run *incarnation, worker int, s step.Step) error {
 		p.c.trace.event("%-4s worker %d: %s", p.name, worker, s)
 	}
 	for _, h := range due {
-		h.reached.Store(true)
 		if err := h.act(run); err != nil {
 			return err
 		}

@@ -35,7 +35,7 @@ const (
 	sampleInterval = 5 * time.Second
 	// sampleTimeout bounds one look at the brokers; without an answer the values stay as they are.
 	sampleTimeout = 3 * time.Second
-	// sampleCount bounds the counting of timers and parked records of a task.
+	// sampleCount bounds how many timers and parked records of a task are counted at once after its start.
 	sampleCount = 10_000
 )
 

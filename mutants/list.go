@@ -267,6 +267,20 @@ var mutants = []mutant{
 		packages: "./statestore", run: "TestRestoreStays",
 	},
 	{
+		name:     "timers of a rolled back record are remembered",
+		file:     "internal/task/mark.go",
+		old:      "		t.timers.rollback()",
+		new:      "		t.timers.mark()",
+		packages: "./streamtest ./internal/task", run: "Timer",
+	},
+	{
+		name:     "timers are looked for from the beginning",
+		file:     "internal/task/upcoming.go",
+		old:      "v.Iterate(u.end.key(clock),",
+		new:      "v.Iterate([]byte{'d', byte(clock)},",
+		packages: "./internal/task", run: "Timers",
+	},
+	{
 		name: "a queue that stops when its head is parked again",
 		file: "internal/task/parked.go",
 		old:  "	if err := p.run(rec, number); err != nil || !queued {",

@@ -91,6 +91,7 @@ func (it *Iterator) Next() bool {
 		return it.end(ErrIteratorOver)
 	}
 	for {
+		it.view.task.iteratorSteps++
 		for i := range it.cursors {
 			it.moveTable(i)
 		}

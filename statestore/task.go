@@ -35,8 +35,10 @@ type Task struct {
 	// epoch changes with everything but Put, Delete and Mark: iterators from before it end with an error.
 	epoch     uint64
 	iterators int
-	drop      *job  // of a Drop whose end was not seen
-	err       error // of every operation
+	// iteratorSteps counts the keys that iterators looked at.
+	iteratorSteps uint64
+	drop          *job  // of a Drop whose end was not seen
+	err           error // of every operation
 }
 
 // open makes the reader and the views.
@@ -221,6 +223,9 @@ func (t *Task) SetHorizon(d *Declaration, bucket uint64) {
 		v.pending = max(v.pending, bucket)
 	}
 }
+
+// IteratorSteps counts the keys that iterators have looked at, tombstones included: what it costs to read in order.
+func (t *Task) IteratorSteps() uint64 { return t.iteratorSteps }
 
 // Discard drops the overlay: the transaction was aborted.
 func (t *Task) Discard() {

@@ -343,3 +343,46 @@ func TestUnknownCommitOfTimersOnly(t *testing.T) {
 		a.wantFired(t, map[bool][]string{true: {"x"}, false: {"x", "x"}}[outcome]...)
 	}
 }
+
+// A record that set an earlier timer has failed: the timer that is left does not fire in its place.
+func TestTimerOfARolledBackRecordDoesNotHurryAnother(t *testing.T) {
+	topo := topology.New("hurry")
+	topo.Defaults(processor.Policies{Process: processor.Skip()})
+	store := statestore.KeyValue("bells", serde.String(), serde.String())
+	in := topology.Source(topo, "in", "in", serde.String(), serde.String())
+	out := topology.Process(topo, "set", in, func(ctx *processor.Context[string, string], r record.Record[string, string]) error {
+		if err := store.Put(ctx, r.Key, r.Value); err != nil {
+			return err
+		}
+		in := time.Hour
+		if r.Value == "bad" {
+			in = time.Second
+		}
+		if err := store.Schedule(ctx, r.Key, statestore.Timer{Name: "x", Clock: statestore.WallClock, At: ctx.Now().Add(in)}); err != nil {
+			return err
+		}
+		if r.Value == "bad" {
+			return errHandler
+		}
+		return nil
+	}, topology.OnTimer(store, func(ctx *processor.Context[string, string], key string, timer statestore.Timer) error {
+		return ctx.Forward(record.New(key, timer.Name))
+	}))
+	topology.Sink(topo, "out", out, "out", serde.String(), serde.String())
+	d := streamtest.New(t, topo, streamtest.Options{})
+	d.Pipe("in", streamtest.Text("good", "good"))
+	d.Commit()
+	d.Advance(time.Second) // somebody looks when the next timer is due
+	d.Pipe("in", streamtest.Text("other", "bad"))
+	d.Commit()
+	d.Advance(time.Minute)
+	d.Commit()
+	if out := d.Output("out"); len(out) != 0 {
+		t.Fatalf("a timer of in an hour has fired after a minute: %q", out[0].Key)
+	}
+	d.Advance(time.Hour)
+	d.Commit()
+	if out := d.Output("out"); len(out) != 1 {
+		t.Fatalf("%d timers have fired", len(out))
+	}
+}

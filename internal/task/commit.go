@@ -129,6 +129,12 @@ func (t *Task) Confirm(written []Written) {
 		t.state.Apply(statestore.Position{Checkpoint: t.sealed, Logs: t.logs, Buckets: t.buckets, WrittenAt: t.clock})
 	}
 	t.committed = t.sealed
+	if t.timers != nil {
+		t.timers.confirm()
+	}
+	if t.parked != nil {
+		t.parked.count.confirm()
+	}
 	t.forgetRefusals()
 	t.memory.reset()
 	t.dirty, t.steps, t.outputs, t.outMark = false, 0, t.outputs[:0], 0

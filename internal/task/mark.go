@@ -12,6 +12,12 @@ func (t *Task) setMark() {
 	if t.state != nil {
 		t.state.Mark()
 	}
+	if t.timers != nil {
+		t.timers.mark()
+	}
+	if t.parked != nil {
+		t.parked.count.mark()
+	}
 }
 
 func (t *Task) rollback() {
@@ -23,6 +29,9 @@ func (t *Task) rollback() {
 		t.state.Rollback()
 	}
 	if t.timers != nil {
-		t.timers.forget()
+		t.timers.rollback()
+	}
+	if t.parked != nil {
+		t.parked.count.rollback()
 	}
 }

@@ -28,6 +28,7 @@ type parked struct {
 	decl *statestore.Declaration
 	// ordered says that a policy of the sub-topology keeps the order of keys, so that new records look at the queues.
 	ordered bool
+	count   tally
 }
 
 const retryTimer = "retry"
@@ -78,6 +79,7 @@ func (p *parked) put(number uint64, s *source, attempts int, queued bool) error 
 	if err := p.view.Put(parkedKey(number), appendParked(nil, &rec)); err != nil {
 		return err
 	}
+	p.count.add(parkedKey(number), 1)
 	if !queued {
 		return nil
 	}
@@ -150,6 +152,7 @@ func (p *parked) release(f *firing) error {
 	if err := p.view.Delete(parkedKey(number)); err != nil {
 		return err
 	}
+	p.count.add(parkedKey(number), -1)
 	if err := p.run(rec, number); err != nil || !queued {
 		return err
 	}

@@ -4,7 +4,9 @@ import "github.com/oncemill/oncemill/statestore"
 
 // Sample are values of a task that are looked at now and then.
 type Sample struct {
-	// StreamTimers, WallTimers and Parked are counted up to the limit.
+	// StreamTimers and WallTimers are those that are set; Parked are the records that wait for a retry, which is a wall-clock timer
+	// too unless it waits behind another. A task that has just started counts them piece by piece: the numbers rise until all
+	// are counted.
 	StreamTimers, WallTimers, Parked int64
 	Markers                          []MarkerSample
 }
@@ -18,22 +20,24 @@ type MarkerSample struct {
 	HasHorizon    bool
 }
 
-// Sample counts timers and parked records, each up to limit, and estimates markers. It is called between transactions.
+// Sample tells how many timers and parked records there are, and estimates markers. It looks at up to limit keys of each
+// that it has not counted yet. It is called between transactions.
 func (t *Task) Sample(limit int64) (Sample, error) {
 	var s Sample
 	var err error
 	if t.timers != nil {
-		if s.StreamTimers, err = countKeys(t.timers.view, []byte{'d', byte(statestore.StreamTime)}, limit); err != nil {
-			return s, err
+		for _, c := range clocks {
+			if err = t.timers.pending[c].scan(t.timers.view, limit); err != nil {
+				return s, err
+			}
 		}
-		if s.WallTimers, err = countKeys(t.timers.view, []byte{'d', byte(statestore.WallClock)}, limit); err != nil {
-			return s, err
-		}
+		s.StreamTimers, s.WallTimers = t.timers.pending[statestore.StreamTime].n, t.timers.pending[statestore.WallClock].n
 	}
 	if t.parked != nil {
-		if s.Parked, err = countKeys(t.parked.view, []byte{'p'}, limit); err != nil {
+		if err = t.parked.count.scan(t.parked.view, limit); err != nil {
 			return s, err
 		}
+		s.Parked = t.parked.count.n
 	}
 	for i := range t.sources {
 		src := &t.sources[i]
@@ -53,14 +57,4 @@ func (t *Task) Sample(limit int64) (Sample, error) {
 		s.Markers = append(s.Markers, m)
 	}
 	return s, nil
-}
-
-// countKeys counts the keys with a prefix, up to limit.
-func countKeys(v *statestore.View, prefix []byte, limit int64) (n int64, err error) {
-	it := v.Iterate(prefix, prefixEnd(prefix), false)
-	defer it.Close()
-	for n < limit && it.Next() {
-		n++
-	}
-	return n, it.Err()
 }

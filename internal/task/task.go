@@ -163,7 +163,7 @@ func (t *Task) openStores() {
 		case statestore.KindTimers:
 			t.timers = newTimers(t, view)
 		case statestore.KindParked:
-			t.parked = &parked{task: t, view: view, decl: st.Declaration, ordered: t.keeper() != nil}
+			t.parked = &parked{task: t, view: view, decl: st.Declaration, ordered: t.keeper() != nil, count: newTally('p')}
 		}
 	}
 	if t.timers == nil {
@@ -230,7 +230,10 @@ func (t *Task) rewind() {
 	t.forgetFirings()
 	t.failed, t.node = nil, nil
 	if t.timers != nil {
-		t.timers.forget()
+		t.timers.abort()
+	}
+	if t.parked != nil {
+		t.parked.count.abort()
 	}
 }
 

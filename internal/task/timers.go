@@ -25,15 +25,20 @@ type timers struct {
 	task  *Task
 	view  *statestore.View
 	until time.Time // when the running call of FireTimers has used up its time, if it is bounded
-	// due caches the earliest timer of each clock; unknown is math.MinInt64.
-	due [3]int64
+	// By clock: those that come first, and how many there are.
+	upcoming [statestore.WallClock + 1]upcoming
+	pending  [statestore.WallClock + 1]tally
 }
 
-const unknown = int64(-1 << 63)
+// clocks are all that a timer may wait for.
+var clocks = [...]statestore.Clock{statestore.StreamTime, statestore.WallClock}
 
 func newTimers(t *Task, v *statestore.View) *timers {
 	ts := &timers{task: t, view: v}
-	ts.forget()
+	for _, c := range clocks {
+		ts.upcoming[c].forget()
+		ts.pending[c] = newTally('d', byte(c))
+	}
 	return ts
 }
 
@@ -50,9 +55,33 @@ type firing struct {
 	payload   []byte
 }
 
-// forget drops what is cached, after a rollback.
-func (ts *timers) forget() {
-	ts.due[statestore.StreamTime], ts.due[statestore.WallClock] = unknown, unknown
+func (ts *timers) mark() {
+	for _, c := range clocks {
+		ts.upcoming[c].mark()
+		ts.pending[c].mark()
+	}
+}
+
+func (ts *timers) rollback() {
+	for _, c := range clocks {
+		ts.upcoming[c].rollback()
+		ts.pending[c].rollback()
+	}
+}
+
+// confirm keeps what is known of the upcoming timers: a commit does not change what a transaction sees.
+func (ts *timers) confirm() {
+	for _, c := range clocks {
+		ts.upcoming[c].mark()
+		ts.pending[c].confirm()
+	}
+}
+
+func (ts *timers) abort() {
+	for _, c := range clocks {
+		ts.upcoming[c].forget()
+		ts.pending[c].abort()
+	}
 }
 
 func dueKey(clock statestore.Clock, due int64, number uint64) []byte {
@@ -81,18 +110,20 @@ func appendTimer(b []byte, f *firing) []byte {
 	return appendBytes(b, f.payload)
 }
 
+func badTimer(what string) error {
+	return problem.New(problem.BadDurableBytes, "timer store", "a timer whose %s cannot be read", what)
+}
+
 // decodeTimer reads a timer from its due key and its value. The slices are copies.
 func decodeTimer(key, value []byte) (*firing, error) {
-	bad := func(what string) error {
-		return problem.New(problem.BadDurableBytes, "timer store", "a timer whose %s cannot be read", what)
+	at, err := placeOf(key)
+	if err != nil {
+		return nil, err
 	}
-	if len(key) != 18 || key[0] != 'd' {
-		return nil, bad("key")
-	}
-	f := &firing{clock: statestore.Clock(key[1]), due: int64(binary.BigEndian.Uint64(key[2:]) ^ 1<<63), number: binary.BigEndian.Uint64(key[10:])}
+	f := &firing{clock: statestore.Clock(key[1]), due: at.due, number: at.number}
 	r := reader{b: bytes.Clone(value)}
 	if version := r.byte(); version != formatTimer {
-		return nil, bad(fmt.Sprintf("format %d", version))
+		return nil, badTimer(fmt.Sprintf("format %d", version))
 	}
 	f.node = string(r.bytes())
 	f.store = r.uint32()
@@ -100,7 +131,7 @@ func decodeTimer(key, value []byte) (*firing, error) {
 	f.name = string(r.bytes())
 	f.payload = r.bytes()
 	if r.failed || len(r.b) > 0 {
-		return nil, bad("value")
+		return nil, badTimer("value")
 	}
 	return f, nil
 }
@@ -122,17 +153,13 @@ func (ts *timers) put(f *firing) error {
 	}
 	ts.task.now.sequence++
 	f.number = ts.task.now.sequence
-	if err := ts.view.Put(dueKey(f.clock, f.due, f.number), value); err != nil {
+	due := dueKey(f.clock, f.due, f.number)
+	if err := ts.view.Put(identityKey(f.store, f.key, f.name), due[1:]); err != nil { // may be too long; nothing is written then
 		return err
 	}
-	id := append([]byte{byte(f.clock)}, dueKey(f.clock, f.due, f.number)[2:]...)
-	if err := ts.view.Put(identityKey(f.store, f.key, f.name), id); err != nil {
-		return err
-	}
-	if ts.due[f.clock] != unknown {
-		ts.due[f.clock] = min(ts.due[f.clock], f.due)
-	}
-	return nil
+	ts.upcoming[f.clock].put(dueAt{f.due, f.number})
+	ts.pending[f.clock].add(due, 1)
+	return ts.view.Put(due, value)
 }
 
 // cancel removes a timer by its identity.
@@ -149,7 +176,16 @@ func (ts *timers) remove(identity, due []byte) error {
 	if err := ts.view.Delete(identity); err != nil {
 		return err
 	}
-	ts.forget()
+	at, err := placeOf(due)
+	if err != nil {
+		return err
+	}
+	clock := statestore.Clock(due[1])
+	if clock != statestore.StreamTime && clock != statestore.WallClock {
+		return badTimer("clock")
+	}
+	ts.upcoming[clock].remove(at)
+	ts.pending[clock].add(due, -1)
 	return ts.view.Delete(due)
 }
 
@@ -182,29 +218,28 @@ func prefixEnd(prefix []byte) []byte {
 
 // earliest returns the due time of the next timer of a clock, or noTime.
 func (ts *timers) earliest(clock statestore.Clock) (int64, error) {
-	if ts.due[clock] != unknown {
-		return ts.due[clock], nil
+	at, found, err := ts.upcoming[clock].first(ts.view, clock)
+	if err != nil || !found {
+		return noTime, err
 	}
-	f, err := ts.first(clock)
-	switch {
-	case err != nil:
-		return 0, err
-	case f == nil:
-		ts.due[clock] = noTime
-	default:
-		ts.due[clock] = f.due
-	}
-	return ts.due[clock], nil
+	return at.due, nil
 }
 
-func (ts *timers) first(clock statestore.Clock) (*firing, error) {
-	prefix := []byte{'d', byte(clock)}
-	it := ts.view.Iterate(prefix, prefixEnd(prefix), false)
-	defer it.Close()
-	if !it.Next() {
-		return nil, it.Err()
+// next returns the first timer of a clock if it is due, else nil.
+func (ts *timers) next(clock statestore.Clock, until int64) (*firing, error) {
+	at, found, err := ts.upcoming[clock].first(ts.view, clock)
+	if err != nil || !found || at.due > until {
+		return nil, err
 	}
-	f, err := decodeTimer(it.Key(), it.Value())
+	key := at.key(clock)
+	value, found, err := ts.view.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, problem.New(problem.InvariantBroken, "timer store", "timer %d of time %d is gone before it fired", at.number, at.due)
+	}
+	f, err := decodeTimer(key, value)
 	if err != nil {
 		return nil, err
 	}
@@ -260,12 +295,8 @@ func (t *Task) fire(clock statestore.Clock, until int64, limit int) (more bool, 
 		if n > 0 && t.timersTookTooLong() {
 			break
 		}
-		due, err := t.timers.earliest(clock)
-		if err != nil || due > until {
-			return false, err
-		}
-		f, err := t.timers.first(clock)
-		if err != nil {
+		f, err := t.timers.next(clock, until)
+		if err != nil || f == nil {
 			return false, err
 		}
 		if err := t.fireOne(f); err != nil {

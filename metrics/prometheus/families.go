@@ -163,7 +163,7 @@ func (f *families) records(r *register) {
 	f.failures = r.counter("failures_total", "Failures of records and timers, by what became of them.", "node", "phase", "policy")
 	f.deadLetters = r.counter("dead_letters_total", "Dead letters, counted when committed.").WithLabelValues()
 	f.parkedRecords = r.gauge("parked_records", "Records that wait for a delayed retry.").WithLabelValues()
-	f.timersPending = r.gauge("timers_pending", "Timers that are set, by clock.", "task", "kind")
+	f.timersPending = r.gauge("timers_pending", "Timers that are set, by clock, those of parked records included. Rises for a while after a start, until all are counted.", "task", "kind")
 	f.timersFired = r.counter("timers_fired_total", "Timers that fired, by outcome.", "outcome")
 }
 

@@ -237,12 +237,12 @@ var mutants = []mutant{
 		name: "marker inserted before the handler runs",
 		file: "internal/task/task.go",
 		old: `	t.setMark()
-	failure := t.refusal(s)`,
+	failure := t.refusal()`,
 		new: `	if err := t.conclude(s, &d, dedup.Applied); err != nil {
 		return err
 	}
 	t.setMark()
-	failure := t.refusal(s)`,
+	failure := t.refusal()`,
 		packages: "./streamtest", run: driverTests,
 	},
 	{
@@ -294,6 +294,75 @@ var mutants = []mutant{
 		old:      "err != nil || head != number {",
 		new:      "err != nil || head == 0 {",
 		packages: "./streamtest", run: "TestRecordThatJoins|TestRandomPolicies",
+	},
+	{
+		name:     "a commit in the middle of a poll goes on with the poll",
+		file:     "hand.go",
+		old:      `		if !w.inTransaction() || (slow || i%lookUpRecords == 0) && (w.called() || w.old(w.clock)) {`,
+		new:      `		if w.hand.rewinds != w.rewinds || slow && i < 0 {`,
+		packages: "./streamtest", run: "Backlog",
+	},
+	{
+		name:     "what is in hand outlives an abort",
+		file:     "hand.go",
+		old:      `return len(w.hand.parts) > 0 && w.hand.rewinds == w.rewinds }`,
+		new:      `return len(w.hand.parts) > 0 }`,
+		packages: "./streamtest", run: "TestRefused|TestS5",
+	},
+	{
+		name:     "a task that goes takes nothing out of the hand",
+		file:     "hand.go",
+		old:      `	if w.tasks[p.run.task.ID()] != p.run {`,
+		new:      `	if p.run == nil {`,
+		packages: "./streamtest", run: "TestRebalanceInABacklog",
+	},
+	{
+		name:     "an unknown topic is gone at once",
+		file:     "gone.go",
+		old:      `	if time.Since(since) < goneAfter {`,
+		new:      `	if time.Since(since) < 0 {`,
+		packages: "./streamtest", run: "TestSinkTopicThatIsGone",
+	},
+	{
+		name: "an unknown topic is a refusal",
+		file: "resolve.go",
+		old: `	case isOneOf(cause, kerr.UnknownTopicOrPartition, kerr.UnknownTopicID):
+		return s.lookFor(ctx, culprit.Topic, cause)
+	case !refusedForGood(cause):`,
+		new:      `	case !refusedForGood(cause) && !isOneOf(cause, kerr.UnknownTopicOrPartition, kerr.UnknownTopicID):`,
+		packages: "./streamtest", run: "TestTransientUnknownTopic",
+	},
+	{
+		name:     "an entry that its changelog does not take is written",
+		file:     "statestore/view.go",
+		old:      `	if len(key)+len(value) > v.MaxBytes {`,
+		new:      `	if v.MaxBytes == 0 {`,
+		packages: "./streamtest", run: "TestStateValueThatItsChangelog",
+	},
+	{
+		name: "a refused changelog is nobody's fault",
+		file: "resolve.go",
+		old: `	case culprit.log && dirty[0].task.RefuseLast(func(place string) error {
+		return problem.Wrap(problem.ProduceFailed, fmt.Sprintf("%s, topic %q", place, culprit.Topic), cause)
+	}):`,
+		new:      `	case culprit.log && len(dirty) > 0:`,
+		packages: "./streamtest", run: "TestRefusedState",
+	},
+	{
+		name: "the refused outputs of a duplicate are tried again for ever",
+		file: "internal/task/task.go",
+		old: `		if failure := t.refusal(); failure != nil {
+			return t.settleReplay(s, &d, failure)`,
+		new: `		if failure := t.refusal(); failure != nil && t.steps < 0 {
+			return t.settleReplay(s, &d, failure)`,
+		packages: "./streamtest", run: "TestRefusedOutputsOfADuplicate",
+	},
+	{
+		name:     "what was refused waits for a retry in place",
+		file:     "internal/task/refuse.go",
+		old:      `	return r != nil && r.failure == f`,
+		new:      `	return r != nil && r.failure != f`,
+		packages: "./streamtest", run: "TestRefusedOutputIsNotTriedInPlace",
 	},
 }
 

@@ -358,3 +358,27 @@ func TestRefusedOutputsOfADuplicate(t *testing.T) {
 		c.CheckState()
 	})
 }
+
+// What a broker refused would be refused again: a retry in place counts as exhausted, and nothing waits while a transaction is open.
+func TestRefusedOutputIsNotTriedInPlace(t *testing.T) {
+	topo := topology.New("refused")
+	topo.Defaults(processor.Policies{Produce: processor.RetryInPlace(processor.DelayedRetry(processor.DeadLetter(), time.Minute), time.Second, time.Second)})
+	in := topology.Source(topo, "in", "in", serde.String(), serde.String())
+	topology.Sink(topo, "out", in, "out", serde.String(), serde.String())
+	d := streamtest.New(t, topo, streamtest.Options{Refuse: func(topic string, r *record.Raw) error {
+		if topic == "out" && string(r.Value) == "bad" {
+			return kerr.MessageTooLarge
+		}
+		return nil
+	}})
+	d.Pipe("in", streamtest.Text("k", "bad"), streamtest.Text("k", "good"))
+	d.Commit()
+	if len(d.Parked()) != 1 || len(d.Output("out")) != 1 {
+		t.Fatalf("%d parked, %d outputs", len(d.Parked()), len(d.Output("out")))
+	}
+	d.Advance(2 * time.Minute)
+	d.Commit()
+	if len(d.DeadLetters()) != 1 || len(d.Parked()) != 0 || len(d.Waits()) != 0 {
+		t.Errorf("%d dead letters, %d parked, %d waits", len(d.DeadLetters()), len(d.Parked()), len(d.Waits()))
+	}
+}

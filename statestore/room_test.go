@@ -54,6 +54,10 @@ func TestRoomIsMadeByThoseThatHoldIt(t *testing.T) {
 	if !signalled(room) {
 		t.Fatal("nobody was told")
 	}
+	room = r.db.Room()
+	if err := errors.Join(idle.Tick(), busy.Tick()); err != nil || signalled(room) {
+		t.Fatalf("%v; told of room although nothing was given back: %v", err, signalled(room))
+	}
 	if used := r.db.MemoryUsed(); used.Active+used.Frozen+used.Clean != 0 {
 		t.Fatalf("%+v", used)
 	}

@@ -326,12 +326,12 @@ func (t *Task) Tick() error {
 func (t *Task) yield() {
 	t.freeClean()
 	for _, v := range t.views {
-		if v.overlay.Table().Len() == 0 {
+		if v.overlay.Table().Len() == 0 && v.overlay.Bytes() > 0 {
 			v.overlay.Free()
+			t.epoch++
+			t.db.gaveBack() // not if nothing was: who waits for room calls Tick itself
 		}
 	}
-	t.epoch++
-	t.db.gaveBack()
 }
 
 func (t *Task) renew(now time.Time) error {

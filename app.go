@@ -40,6 +40,8 @@ type App struct {
 		told bool
 	}
 	sampler sampler
+	room    room
+	workers []*worker
 
 	mu struct {
 		sync.Mutex
@@ -198,7 +200,12 @@ func (a *App) closeState(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownTimeout)
 	defer cancel()
-	return a.db.Close(ctx)
+	err := a.db.Close(ctx)
+	if tasks := a.db.Unwritten(); len(tasks) > 0 {
+		a.cfg.Logger.Warn("the disk did not take the last checkpoint; nothing is lost: the next start replays what is missing from the changelogs",
+			"tasks", len(tasks))
+	}
+	return err
 }
 
 // openState opens the store when some sub-topology keeps state.
@@ -266,12 +273,12 @@ func (a *App) runWorkers(ctx context.Context, admin *kadm.Client) error {
 		a.keepHouse(ctx, admin)
 	}()
 	errs := make([]error, a.cfg.Workers)
-	workers := make([]*worker, a.cfg.Workers)
-	for i := range workers {
-		workers[i] = newWorker(a, i)
+	a.workers = make([]*worker, a.cfg.Workers)
+	for i := range a.workers {
+		a.workers[i] = newWorker(a, i)
 	}
 	var wg sync.WaitGroup
-	for i, w := range workers {
+	for i, w := range a.workers {
 		wg.Go(func() {
 			if errs[i] = a.cfg.refusedSetting(w.run(ctx)); errs[i] != nil {
 				stop()

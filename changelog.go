@@ -39,6 +39,11 @@ func (j *restoreJob) read(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if j.w.app.db.Pressed() {
+			if err := j.giveBack(ctx); err != nil {
+				return err
+			}
+		}
 		if err := j.restoreErrors(ctx, fetches, byTopic); err != nil {
 			return err
 		}
@@ -132,14 +137,27 @@ func (j *restoreJob) apply(ctx context.Context, l *restoreLog, r *kgo.Record) er
 		}
 	}
 	for {
+		changed := j.w.app.db.Room()
 		err := j.state.ApplyRestored(l.store.Declaration, r.Key, r.Value, r.Value == nil)
 		if !errors.Is(err, statestore.ErrBudget) {
 			return err
 		}
-		if err := j.writeChunk(ctx); err != nil {
+		j.w.app.wakeWorkers()
+		if err := j.giveBack(ctx); err != nil {
+			return err
+		}
+		if err := awaitChange(ctx, changed, lookAgain); err != nil {
 			return err
 		}
 	}
+}
+
+// giveBack makes room for others and for what comes: nothing else would write a restored task's state before it is complete.
+func (j *restoreJob) giveBack(ctx context.Context) error {
+	if j.state.Unwritten() > 0 {
+		return j.writeChunk(ctx)
+	}
+	return j.state.Tick()
 }
 
 // writeChunk writes what was restored so far, with its changelog positions, in one ingest: a restart goes on from there. The

@@ -2,21 +2,19 @@ package oncemill
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/internal/problem"
-	"github.com/oncemill/oncemill/statestore"
 )
 
 func (w *worker) commitDue() bool {
 	if !w.inTransaction() {
 		return false
 	}
-	return w.mail.waiting() || w.old(time.Now()) || w.transactionLarge()
+	return w.mail.waiting() || w.old(time.Now()) || w.full() || w.othersWait()
 }
 
 // old reports that the open transaction has lasted for the commit interval.
@@ -36,6 +34,7 @@ func (w *worker) commit(ctx context.Context) error {
 	}
 	if len(dirty) == 0 {
 		w.began = time.Time{}
+		w.measureAnew()
 		return nil
 	}
 	began, positions, timers := w.began, w.takeEnds(), w.takeTimers()
@@ -47,6 +46,7 @@ func (w *worker) commit(ctx context.Context) error {
 		return err
 	}
 	w.began = time.Time{}
+	w.measureAnew()
 	w.transactionEnded(out, time.Since(began), dirty, w.session.written)
 	switch out {
 	case committed:
@@ -58,6 +58,11 @@ func (w *worker) commit(ctx context.Context) error {
 	case tasksLost:
 		w.app.cfg.Logger.Warn("the tasks of a transaction belong to another member now", "worker", w.index)
 		return w.abandon()
+	}
+	if w.short.gaveUp {
+		w.short.gaveUp = false
+		w.rewind()
+		return nil
 	}
 	if w.aborts++; w.aborts == 1 {
 		w.failing = time.Now()
@@ -105,29 +110,6 @@ func (w *worker) takeEnds() map[slot]int64 {
 	return out
 }
 
-// reserve makes room for the transaction in the memory budget, by a checkpoint of what was committed before.
-func (w *worker) reserve(ctx context.Context, dirty []*running) error {
-	for _, r := range dirty {
-		err := r.task.Reserve()
-		for try := 0; errors.Is(err, statestore.ErrBudget); try++ {
-			if try == maxReserveTries {
-				return problem.New(problem.MemoryBudgetTooSmall, r.task.ID().String(), "a transaction of %d bytes", r.state.OverlayBytes())
-			}
-			if err := w.relieve(ctx); err != nil {
-				return err
-			}
-			err = r.task.Reserve()
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// maxReserveTries: one checkpoint may already run, a second one empties everything that was committed.
-const maxReserveTries = 4
-
 // mustCommitNow reports that the transaction may not wait for the end of the poll: it is large or old, or its records run one
 // by one.
 func (w *worker) mustCommitNow(s slot, r *kgo.Record, took time.Duration) bool {
@@ -138,26 +120,5 @@ func (w *worker) mustCommitNow(s slot, r *kgo.Record, took time.Duration) bool {
 	if w.solo != nil || w.clock.Sub(w.began) > cfg.TransactionTimeout/2 || w.session.produced > cfg.CommitRecords {
 		return true
 	}
-	if s.run.task.Steps()&255 != 0 {
-		return s.run.bytes() >= cfg.CommitBytes // a few large records, or one that writes much
-	}
-	return w.transactionLarge()
-}
-
-// bytes is the memory that the open transaction takes.
-func (r *running) bytes() int64 {
-	n := r.task.MemoryBytes()
-	if r.state != nil {
-		n += r.state.OverlayBytes()
-	}
-	return n
-}
-
-func (w *worker) transactionLarge() bool {
-	steps, bytes := 0, int64(0)
-	for _, r := range w.tasks {
-		steps += r.task.Steps()
-		bytes += r.bytes()
-	}
-	return steps >= w.app.cfg.CommitRecords || bytes >= w.app.cfg.CommitBytes
+	return w.large() || s.run.task.Steps()&255 == 0 && w.full()
 }

@@ -53,8 +53,9 @@ type Config struct {
 	CommitInterval time.Duration
 	// CommitRecords commits earlier. Default 100,000 records and timers.
 	CommitRecords int
-	// CommitBytes commits earlier, by bytes of input, or of uncommitted state. Default 32 MiB, at most a quarter of
-	// MemoryBudget.
+	// CommitBytes commits earlier, by bytes of outputs and uncommitted state of a transaction. Default 32 MiB, at most a
+	// quarter of MemoryBudget. Uncommitted state alone commits earlier still where all workers together would take more
+	// than 3/16 of MemoryBudget.
 	CommitBytes int64
 	// TransactionTimeout is the time after which the broker aborts a transaction, and the longest that a processor may
 	// take for one record. Default 10 s.
@@ -268,3 +269,7 @@ func (c *Config) filterShare() int64 { return c.MemoryBudget / 16 }
 
 // deltaShare is the part for uncommitted and committed state.
 func (c *Config) deltaShare() int64 { return c.MemoryBudget - c.cacheShare() - c.filterShare() }
+
+// overlayShare is the part of deltaShare that the open transaction of one worker may take. All of them take a quarter, and as
+// much again while they are applied; the rest is for the delta that grows and the one that is being written.
+func (c *Config) overlayShare() int64 { return c.deltaShare() / 4 / int64(c.Workers) }

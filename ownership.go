@@ -1,8 +1,6 @@
 package oncemill
 
 import (
-	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -269,7 +267,7 @@ func (w *worker) freeze(due []*statestore.Task) (*statestore.Ticket, error) {
 	}
 	ticket := w.app.db.Checkpoint(due...)
 	for _, r := range w.tasks {
-		if slices.Contains(due, r.state) {
+		if slices.Contains(ticket.Tasks(), r.task.ID()) { // one whose last checkpoint is being written keeps that ticket
 			r.ticket = ticket
 		}
 	}
@@ -286,30 +284,6 @@ func (w *worker) states() []*statestore.Task {
 	return out
 }
 
-// relieve writes what is committed to the engine, and waits: the memory budget has no room for the next transaction. The
-// open transaction's overlay is not part of it.
-func (w *worker) relieve(ctx context.Context) error {
-	states := w.states()
-	ticket, err := w.freeze(states)
-	if err != nil {
-		return err
-	}
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-ticket.Done():
-	}
-	if err := ticket.Err(); err != nil && !errors.Is(err, statestore.ErrDropped) {
-		return err
-	}
-	for _, s := range states {
-		if err := s.Tick(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // finish commits and checkpoints after a clean stop, which shutDown bounds. The place in the group is kept.
 func (w *worker) finish() error {
 	if err := w.at(step.FinalCommit); err != nil {
@@ -324,9 +298,41 @@ func (w *worker) finish() error {
 		return err
 	}
 	if states := w.states(); len(states) > 0 {
-		if err := w.relieve(w.ctx); err != nil {
+		if err := w.lastCheckpoint(states); err != nil {
 			return err
 		}
 	}
 	return w.release(w.sortedTasks())
+}
+
+// lastCheckpoint writes what was committed, and waits as long as the disk takes it. For a disk that fails nobody waits: closing the
+// store tries once more, and what it does not take is replayed by the next start.
+func (w *worker) lastCheckpoint(states []*statestore.Task) error {
+	if _, err := w.freeze(states); err != nil {
+		return err
+	}
+	for _, r := range w.tasks {
+		for r.ticket != nil && !w.diskFails() {
+			select {
+			case <-r.ticket.Done():
+				r.ticket = nil
+				continue
+			default:
+			}
+			if err := awaitChange(w.ctx, r.ticket.Done(), lookAgain); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// diskFails reports that the last try to write some checkpoint has failed.
+func (w *worker) diskFails() bool {
+	for _, r := range w.tasks {
+		if r.ticket != nil && r.ticket.Err() != nil {
+			return true
+		}
+	}
+	return false
 }

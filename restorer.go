@@ -134,6 +134,19 @@ func (r *restorer) finished() []restored {
 	return done
 }
 
+// states are those of the results.
+func (r *restorer) states() []*statestore.Task {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []*statestore.Task
+	for _, d := range r.mu.done {
+		if d.state != nil {
+			out = append(out, d.state)
+		}
+	}
+	return out
+}
+
 // waiting reports that results are there.
 func (r *restorer) waiting() bool {
 	r.mu.Lock()

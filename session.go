@@ -264,7 +264,9 @@ func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error)
 	if err := s.w.at(step.Reserve); err != nil {
 		return rolledBack, err
 	}
-	if err := s.w.reserve(ctx, dirty); err != nil {
+	if err := s.w.reserve(ctx, dirty); errors.Is(err, errCrowded) {
+		return s.rollBack(ctx, dirty, err, nil)
+	} else if err != nil {
 		return rolledBack, err
 	}
 	if err := s.w.at(step.CommitOffsets); err != nil {

@@ -57,6 +57,7 @@ func (w *worker) start(done restored) (*running, error) {
 	for i, start := range done.starts {
 		t.StartAt(i, start)
 	}
+	r.measured = r.size()
 	w.tasks[id] = r
 	for i, in := range done.sub.Inputs {
 		if w.byTopic[in.Topic] == nil {

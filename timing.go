@@ -88,6 +88,8 @@ func (t *timing) processed(began time.Time, committedBefore time.Duration) {
 func (t *timing) aborted(cause error, culprit bool, overran bool) {
 	t.err = cause
 	switch {
+	case errors.Is(cause, errCrowded):
+		t.cause = "memory"
 	case overran:
 		t.cause = "timeout"
 	case culprit:

@@ -58,6 +58,8 @@ type worker struct {
 	unknown map[string]time.Time // topics that the brokers do not know, since when
 	failing time.Time            // the first of them
 
+	size     size // of the open transaction
+	short    shortage
 	timing   timing
 	failures *failureLog
 	stopping atomic.Bool // a clean stop has begun
@@ -75,6 +77,7 @@ type running struct {
 	ticket   *statestore.Ticket // of the running checkpoint
 	topicIDs [][16]byte
 	touched  time.Time // when the position of an idle task was last written
+	measured size      // at the last step
 	ends     []int64   // by input: the end of what the open transaction processed, 0 for nothing
 	chosen   *restored // of a task whose chosen start is not committed yet: nothing is read before it is
 }
@@ -118,6 +121,7 @@ func (w *worker) run(ctx context.Context) (err error) {
 	defer w.restore.close()
 	defer w.failures.flush()
 	defer w.letGo()
+	defer w.leaveRoom()
 	stop := context.AfterFunc(ctx, w.shutDown)
 	defer stop()
 	w.member, err = join(w.app.cfg, w.instance, w.app.inputTopics(), w.balancer, w.mail.deliver)
@@ -187,6 +191,9 @@ func (w *worker) shutDown() {
 func (w *worker) turn(ctx context.Context) error {
 	if !w.inTransaction() {
 		if err := w.between(); err != nil {
+			return err
+		}
+		if waited, err := w.holdsBack(); waited || err != nil {
 			return err
 		}
 	}
@@ -326,6 +333,7 @@ func (w *worker) step(s slot, r *kgo.Record) error {
 	if err := w.session.produceOutputs(run); err != nil {
 		return err
 	}
+	w.measure(run)
 	w.clock = now.Add(time.Since(now)) // one reading for each record; that of the wall clock would double its cost
 	took := w.clock.Sub(now)
 	w.busy += took
@@ -368,9 +376,10 @@ func (w *worker) fireTimers() error {
 		if err := w.session.produceOutputs(r); err != nil {
 			return err
 		}
+		w.measure(r)
 		then := time.Now()
 		w.busy += then.Sub(now)
-		if !w.inTransaction() || !more && then.Sub(w.began) <= w.app.cfg.TransactionTimeout/2 {
+		if !w.inTransaction() || !more && !w.large() && then.Sub(w.began) <= w.app.cfg.TransactionTimeout/2 {
 			continue
 		}
 		if err := w.commit(w.ctx); err != nil || w.rewinds != rewinds || w.called() {

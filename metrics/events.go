@@ -38,7 +38,7 @@ type Phases struct {
 type TransactionEnd struct {
 	Worker  string
 	Outcome Outcome
-	// Cause of an abort: "rebalance", "produce", "timeout", "handler", "fenced" or "shutdown"; empty otherwise.
+	// Cause of an abort: "rebalance", "produce", "timeout", "memory", "handler", "fenced" or "shutdown"; empty otherwise.
 	Cause string
 	// Duration is from the first record to the end.
 	Duration time.Duration

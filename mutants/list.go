@@ -255,8 +255,8 @@ var mutants = []mutant{
 	{
 		name:     "a task that has room speaks for those that have none",
 		file:     "statestore/room.go",
-		old:      "		t.db.short.Add(-1)\n	}\n}",
-		new:      "		t.db.short.Store(0)\n	}\n}",
+		old:      "		t.reserved, _ = t.growth()\n		t.setShort(false)",
+		new:      "		t.reserved, _ = t.growth()\n		t.short = false\n		db.short.Store(0)",
 		packages: "./statestore", run: "TestPressure",
 	},
 	{
@@ -363,6 +363,27 @@ var mutants = []mutant{
 		old:      `	return r != nil && r.failure == f`,
 		new:      `	return r != nil && r.failure != f`,
 		packages: "./streamtest", run: "TestRefusedOutputIsNotTriedInPlace",
+	},
+	{
+		name:     "workers wait for the overlays of each other",
+		file:     "room.go",
+		old:      `w.app.room.ahead(w) > 0 && used.Active`,
+		new:      `w.app.room.ahead(w) > 8 && used.Active`,
+		packages: "./streamtest", run: "TestTwoRecordsThatFit",
+	},
+	{
+		name:     "an aborted transaction may begin again beside the one that waits for its room",
+		file:     "room.go",
+		old:      `	if w.short.needs == 0 || len(w.states()) == 0 {`,
+		new:      `	if w.short.needs = 0; true {`,
+		packages: "./streamtest", run: "TestDiskThatIsSlower",
+	},
+	{
+		name:     "a stop waits for a disk that fails",
+		file:     "ownership.go",
+		old:      `r.ticket != nil && !w.diskFails()`,
+		new:      `r.ticket != nil`,
+		packages: "./streamtest", run: "TestCleanStopOnAFullDisk",
 	},
 }
 

@@ -66,6 +66,16 @@ func (h *hoard) send(c *streamtest.Cluster, from, to int) {
 	}
 }
 
+// sendOn is send to one partition.
+func (h *hoard) sendOn(c *streamtest.Cluster, partition int32, from, to int) {
+	value := make([]byte, hoardBytes)
+	for i := from; i < to; i++ {
+		value[i%hoardBytes]++
+		key := fmt.Sprintf("k%04d", i)
+		c.Produce("in", streamtest.Bytes([]byte(key), value).With(idName, key).On(partition))
+	}
+}
+
 // verify demands n values: each confirmed once, kept, and seen by the handler.
 func (h *hoard) verify(t *testing.T, c *streamtest.Cluster, n int) {
 	t.Helper()

@@ -172,7 +172,7 @@ func (t *topics) checkOwned() (errs []error) {
 	missing := func(kind, name string) {
 		if t.info(name).missing {
 			errs = append(errs, problem.New(problem.TopicMissing, fmt.Sprintf("%s topic %q", kind, name), "it does not exist").
-				WithCure("correct the name, or create the topic: kafka-topics.sh --bootstrap-server %s --create --topic %s --partitions N", t.cfg.Brokers[0], name))
+				WithCure("correct the name, or create the topic: oncemill topic create %s --partitions N -B %s", name, t.cfg.Brokers[0]))
 		}
 	}
 	for _, name := range t.plan.Sources() {

@@ -113,7 +113,7 @@ func (g *Guard) malformedReplay(r *record.Raw) *problem.Error {
 	value, found := r.Header(record.HeaderReplay)
 	if !found {
 		return problem.New(problem.ReplayRefused, g.place(r), "the header %s is missing", record.HeaderReplay).
-			WithCure("replay with the command, or set the header to the dead letter's number + 1")
+			WithCure("set the header to the dead letter's number + 1")
 	}
 	return problem.New(problem.ReplayRefused, g.place(r), "the header %s is %.20q, not a number above 0", record.HeaderReplay, value).
 		WithCure("set it to the dead letter's number + 1")

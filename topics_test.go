@@ -52,7 +52,7 @@ func refuseStart(t *testing.T, b *embedded.Broker, cfg oncemill.Config, code pro
 
 func TestMissingTopicsAreRefusedAllAtOnce(t *testing.T) {
 	b := startBroker(t, map[string]int{"orders": 2, "customers": 3})
-	create := "kafka-topics.sh --bootstrap-server " + b.Addrs()[0] + " --create --topic "
+	create := "oncemill topic create "
 	refuseStart(t, b, configOf(t, b, merging("missing", 0, "orders", "customers", "payments", "refunds")), problem.TopicMissing,
 		`source topic "payments": it does not exist`, create+"payments", `source topic "refunds"`, create+"refunds", `sink topic "counted"`, create+"counted",
 		"OM104", "customers has 3, orders has 2") // what is there already has a mistake, too

@@ -57,8 +57,7 @@ func NewGuard(c Config, app, source string, markers Markers) (*Guard, error) {
 // Horizon returns the oldest live bucket at a marker time. It rises with time and is the Horizon of the checkpoint.
 func (g *Guard) Horizon(time int64) uint64 { return g.buckets.first(time) }
 
-// TimeAt returns the smallest marker time that has this horizon. A task that starts from a checkpoint begins with the
-// larger of it and the stream time.
+// TimeAt returns the smallest marker time that has this horizon.
 func (g *Guard) TimeAt(horizon uint64) int64 {
 	return g.buckets.start(horizon + uint64(g.buckets.keep))
 }

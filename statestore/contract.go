@@ -128,6 +128,10 @@ type Checkpoint struct {
 	Inputs []Input
 	// StreamTime in milliseconds since 1970, or MinStreamTime before the first record.
 	StreamTime int64
+	// MarkerTime, by which ids age, is the largest timestamp of a record that left a marker, one that failed included, and at
+	// least StreamTime. Durable, because a horizon tells it to half a window only, and the verdict on an id that was issued
+	// long ago may depend on the rest.
+	MarkerTime int64
 	// Sequence counts the timers that were ever set in this task; it makes the ids of firings distinct.
 	Sequence uint64
 	Horizons []Horizon

@@ -79,6 +79,7 @@ func appendCheckpoint(dst []byte, c *Checkpoint) []byte {
 		dst = appendTopic(dst, in.Topic, in.TopicID, in.Next, in.LeaderEpoch)
 	}
 	dst = binary.AppendVarint(dst, c.StreamTime)
+	dst = binary.AppendVarint(dst, c.MarkerTime)
 	dst = binary.AppendUvarint(dst, c.Sequence)
 	dst = binary.AppendUvarint(dst, uint64(len(c.Horizons)))
 	for _, h := range c.Horizons {
@@ -208,6 +209,7 @@ func (d *decoder) checkpoint() (c Checkpoint) {
 		c.Inputs = append(c.Inputs, in)
 	}
 	c.StreamTime = d.varint()
+	c.MarkerTime = d.varint()
 	c.Sequence = d.uvarint()
 	for range d.count(2) {
 		c.Horizons = append(c.Horizons, Horizon{Store: d.uint32(), Bucket: d.uvarint()})

@@ -25,6 +25,7 @@ func sampleCheckpoint() Checkpoint {
 			{Topic: "payments", TopicID: [16]byte{9}, Next: 0, LeaderEpoch: -1},
 		},
 		StreamTime: 1_700_000_000_123,
+		MarkerTime: 1_700_000_004_567,
 		Sequence:   17,
 		Horizons:   []Horizon{{Store: 0xdeadbeef, Bucket: 473_000}},
 	}

@@ -30,7 +30,7 @@ type Written struct {
 // each key only, and the checkpoint record. Nothing may be stepped until Confirm or Abort.
 func (t *Task) Seal(produce func(ChangelogRecord) error) error {
 	t.sealedAs = rand.Uint64()
-	t.sealed = statestore.Checkpoint{N: t.committed.N + 1, StreamTime: t.now.streamTime, Sequence: t.now.sequence, Inputs: t.inputs()}
+	t.sealed = statestore.Checkpoint{N: t.committed.N + 1, StreamTime: t.now.streamTime, MarkerTime: t.now.markerTime, Sequence: t.now.sequence, Inputs: t.inputs()}
 	if t.state == nil {
 		return nil
 	}

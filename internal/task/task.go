@@ -204,18 +204,11 @@ func (t *Task) addSource(in graph.Input) error {
 
 // rewind sets everything volatile to the last confirmed transaction.
 func (t *Task) rewind() {
-	t.now = progress{streamTime: t.committed.StreamTime, sequence: t.committed.Sequence}
+	t.now = progress{streamTime: t.committed.StreamTime, markerTime: t.committed.MarkerTime, sequence: t.committed.Sequence}
 	if t.committed.N == 0 {
-		t.now.streamTime = statestore.MinStreamTime
+		t.now.streamTime, t.now.markerTime = statestore.MinStreamTime, statestore.MinStreamTime
 	}
-	t.now.markerTime = t.now.streamTime
-	for _, h := range t.committed.Horizons {
-		for _, s := range t.sources {
-			if s.store != nil && s.store.ID() == h.Store {
-				t.now.markerTime = max(t.now.markerTime, s.guard.TimeAt(h.Bucket))
-			}
-		}
-	}
+	t.now.markerTime = max(t.now.markerTime, t.now.streamTime) // there is none where there was no store
 	for i := range t.next {
 		t.next[i], t.epochs[i] = 0, -1
 		for _, in := range t.committed.Inputs {

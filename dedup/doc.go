@@ -26,8 +26,8 @@
 // The time that Check and Record take is the marker time of the task, in milliseconds since 1970. It never goes back. It
 // is at least the stream time, and at least the (accepted) timestamp of every record that was recorded, failed ones
 // included: a failed record does not advance stream time, but on a quiet topic its marker would otherwise be written
-// into a bucket that the next good record evicts at once. [Guard.Horizon] and [Guard.TimeAt] turn it into what a
-// checkpoint keeps and back.
+// into a bucket that the next good record evicts at once. A checkpoint keeps it to the millisecond: [Guard.Horizon]
+// tells it to half a window only, and whether an id is too old depends on the rest.
 //
 // Timestamps are held against the machine's clock by the task, before Check: the guard compares an id's issue time with
 // the timestamp of its record, and a timestamp from far ahead would vouch for an id from far ahead.

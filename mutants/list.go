@@ -281,6 +281,13 @@ var mutants = []mutant{
 		packages: "./internal/task", run: "Timers",
 	},
 	{
+		name:     "marker time only as far as stream time tells it",
+		file:     "internal/task/task.go",
+		old:      "markerTime: t.committed.MarkerTime,",
+		new:      "markerTime: t.committed.StreamTime,",
+		packages: "./streamtest", run: "TestVerdict",
+	},
+	{
 		name: "a queue that stops when its head is parked again",
 		file: "internal/task/parked.go",
 		old:  "	if err := p.run(rec, number); err != nil || !queued {",

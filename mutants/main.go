@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,7 +50,7 @@ func main() {
 	parallel := flag.Int("parallel", runtime.NumCPU(), "mutants at a time")
 	flag.Parse()
 	var chosen []mutant
-	for _, m := range mutants {
+	for _, m := range slices.Concat(mutants, verifyMutants, restoreMutants) {
 		if strings.Contains(m.name, *run) {
 			chosen = append(chosen, m)
 		}

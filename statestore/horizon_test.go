@@ -3,10 +3,13 @@ package statestore_test
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/oncemill/oncemill/statestore"
+	"github.com/oncemill/oncemill/statestore/memory"
 )
 
 // After a drop nothing is known of the engine any more, also not up to which bucket it was cleared.
@@ -90,5 +93,64 @@ func TestExpiredBucketsAreAbsentAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	ids(bucketOf(3, "c") + "=3")
+	task.Release()
+}
+
+// writtenCells remembers the cells of each ingest.
+type writtenCells struct {
+	statestore.Engine
+	keys []string
+}
+
+func (e *writtenCells) Ingest(ctx context.Context, runs []statestore.Run) error {
+	for i := range runs {
+		cells := runs[i].Cells
+		runs[i].Cells = func(yield func(statestore.Cell) bool) {
+			cells(func(c statestore.Cell) bool {
+				e.keys = append(e.keys, string(c.Key))
+				return yield(c)
+			})
+		}
+	}
+	return e.Engine.Ingest(ctx, runs)
+}
+
+// An expired marker is neither written to the changelog nor to the engine, and takes no memory in a restore: nothing would ever read
+// or remove it.
+func TestExpiredMarkersAreNotWritten(t *testing.T) {
+	engine := &writtenCells{Engine: memory.New()}
+	r := newRig(t, func(c *statestore.Config) { c.Engine = engine })
+	task := r.acquire(0)
+	v := task.View(markers)
+	put(t, v, bucketOf(1, "committed")+"=0")
+	r.apply(task, statestore.Position{Checkpoint: statestore.Checkpoint{N: 1}})
+	put(t, v, bucketOf(1, "old")+"=1", bucketOf(3, "live")+"=2")
+	task.SetHorizon(markers, 2)
+	var logged []string
+	if err := task.Writes(func(_ *statestore.Declaration, key, _ []byte, _ bool) error {
+		logged = append(logged, string(key))
+		return nil
+	}); err != nil || len(logged) != 1 || logged[0] != bucketOf(3, "live") {
+		t.Errorf("the changelog gets %q, %v", logged, err)
+	}
+	r.apply(task, statestore.Position{Checkpoint: statestore.Checkpoint{N: 2, Horizons: []statestore.Horizon{{Store: markers.ID(), Bucket: 2}}}})
+	r.checkpoint(task)
+	for _, key := range engine.keys {
+		if strings.HasSuffix(key, bucketOf(1, "old")) || strings.HasSuffix(key, bucketOf(1, "committed")) {
+			t.Errorf("the engine got %q", key)
+		}
+	}
+	if !slices.ContainsFunc(engine.keys, func(key string) bool { return strings.HasSuffix(key, bucketOf(3, "live")) }) {
+		t.Errorf("the engine got %q, and no live marker", engine.keys)
+	}
+	before := r.db.MemoryUsed().Total()
+	for i := range 1000 {
+		if err := task.ApplyRestored(markers, []byte(bucketOf(1, fmt.Sprint(i))), []byte("v"), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if used := r.db.MemoryUsed().Total(); used != before {
+		t.Errorf("expired markers that are restored take %d bytes", used-before)
+	}
 	task.Release()
 }

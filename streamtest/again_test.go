@@ -224,6 +224,24 @@ func TestR8ParkedRecordOutlivesItsWindow(t *testing.T) {
 	wantOrder(t, d, p, "o1", Order{Paid: true, Payments: 1})
 }
 
+// A refused record moves marker time, too, and with it the buckets: the marker of a parked record is written again then as well.
+func TestR8ParkedRecordOutlivesItsWindowAmongRefusedRecords(t *testing.T) {
+	p := newPayments(paymentOptions{failure: processor.DelayedRetry(processor.DeadLetter(), 10*window)})
+	broken := true
+	failing(p, &broken)
+	d := p.driver(t, streamtest.Options{})
+	d.Pipe("commands", bad("o1", "p1"))
+	d.Commit()
+	for i := range 6 {
+		d.Advance(window)
+		d.Pipe("commands", streamtest.Text("o2", fmt.Sprint("without an id ", i)), bad("o1", "p1"))
+		d.Commit()
+	}
+	if n, letters := len(d.Parked()), len(d.DeadLetters()); n != 1 || letters != 6 {
+		t.Fatalf("%d records are parked, %d dead letters, want 1 and 6: a duplicate was admitted", n, letters)
+	}
+}
+
 // A long queue behind a parked record is bounded like timers are: else it would make one transaction that the broker aborts
 // for its length, again and again.
 func TestQueueBehindAParkedRecordIsBounded(t *testing.T) {

@@ -19,7 +19,7 @@ var restoreMutants = []mutant{
 	},
 	{
 		name: "the next timer is remembered over a rollback", file: "internal/task/mark.go",
-		old: `t.timers.forget()`, new: `_ = t.timers`,
+		old: `t.timers.rollback()`, new: `_ = t.timers`,
 		packages: "./streamtest", run: "TestTimerOfARolledBack",
 	},
 	{

@@ -288,6 +288,13 @@ var mutants = []mutant{
 		packages: "./streamtest", run: "TestVerdict",
 	},
 	{
+		name:     "a queue is worked off from its very beginning",
+		file:     "internal/task/parked.go",
+		old:      "p.floors.of(prefix)",
+		new:      "uint64(0)",
+		packages: "./internal/task", run: "TestQueue",
+	},
+	{
 		name: "a queue that stops when its head is parked again",
 		file: "internal/task/parked.go",
 		old:  "	if err := p.run(rec, number); err != nil || !queued {",

@@ -17,6 +17,7 @@ func (t *Task) setMark() {
 	}
 	if t.parked != nil {
 		t.parked.count.mark()
+		t.parked.floors.mark()
 	}
 }
 
@@ -33,5 +34,6 @@ func (t *Task) rollback() {
 	}
 	if t.parked != nil {
 		t.parked.count.rollback()
+		t.parked.floors.rollback()
 	}
 }

@@ -2,6 +2,7 @@ package task
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"time"
@@ -29,6 +30,7 @@ type parked struct {
 	// ordered says that a policy of the sub-topology keeps the order of keys, so that new records look at the queues.
 	ordered bool
 	count   tally
+	floors  floors
 }
 
 const retryTimer = "retry"
@@ -83,7 +85,9 @@ func (p *parked) put(number uint64, s *source, attempts int, queued bool) error 
 	if !queued {
 		return nil
 	}
-	return p.view.Put(queueKey(s.node.Name, raw.Key, number), []byte{})
+	key := queueKey(s.node.Name, raw.Key, number)
+	p.floors.lower(key[:len(key)-8], number)
+	return p.view.Put(key, []byte{})
 }
 
 // waitBehind queues the current record if an earlier one of its key waits and the policy keeps the order. A record that is too large
@@ -115,12 +119,17 @@ func (p *parked) waitBehind(s *source, d dedup.Decision, raw *record.Raw) (bool,
 // head returns the number of the first record in the queue of a key, 0 when it is empty.
 func (p *parked) head(source string, key []byte) (uint64, error) {
 	prefix := queuePrefix(source, key)
-	it := p.view.Iterate(prefix, prefixEnd(prefix), false)
+	it := p.view.Iterate(binary.BigEndian.AppendUint64(prefix, p.floors.of(prefix)), prefixEnd(prefix), false)
 	defer it.Close()
-	if !it.Next() {
-		return 0, it.Err()
+	before := p.task.state.IteratorSteps()
+	number := uint64(0)
+	if it.Next() {
+		number = binary.BigEndian.Uint64(it.Key()[len(prefix):])
 	}
-	return binary.BigEndian.Uint64(it.Key()[len(prefix):]), nil
+	if p.task.state.IteratorSteps()-before > farHead {
+		p.floors.raise(prefix, cmp.Or(number, p.task.now.sequence+1))
+	}
+	return number, it.Err()
 }
 
 // release runs a parked record whose timer fired, which is already gone. The next of its key gets a timer that is due at

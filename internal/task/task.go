@@ -227,6 +227,7 @@ func (t *Task) rewind() {
 	}
 	if t.parked != nil {
 		t.parked.count.abort()
+		t.parked.floors.forget()
 	}
 }
 

@@ -35,8 +35,12 @@ type mutant struct {
 	packages, run string
 }
 
-// limit bounds one mutant: a mutant may make the suite hang, which counts as caught.
-const limit = 4 * time.Minute
+// A mutant may make the suite hang, which counts as caught: go test then names the tests that run. limit is for what go test
+// itself does not end.
+const (
+	testLimit = 90 * time.Second
+	limit     = 4 * time.Minute
+)
 
 type result struct {
 	mutant   mutant
@@ -103,7 +107,7 @@ func try(m mutant) (r result) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	args := append([]string{"test", "-overlay", overlay, "-count=1", "-failfast", "-run", m.run}, strings.Fields(m.packages)...)
+	args := append([]string{"test", "-overlay", overlay, "-count=1", "-failfast", "-timeout", testLimit.String(), "-run", m.run}, strings.Fields(m.packages)...)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
@@ -136,7 +140,10 @@ func (m *mutant) overlay(dir string) (string, error) {
 	return path, os.WriteFile(path, text, 0o600)
 }
 
-var failedTest = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
+var (
+	failedTest = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
+	hungTest   = regexp.MustCompile(`panic: test timed out after \S+\s+running tests:\s+(\S+)`)
+)
 
 // judge reads the output of go test: a test has to fail, not the build.
 func judge(out []byte, err, expired error) (caughtBy string, _ error) {
@@ -150,6 +157,9 @@ func judge(out []byte, err, expired error) (caughtBy string, _ error) {
 		return "", errors.New("it survived")
 	case expired != nil:
 		return fmt.Sprintf("(hangs: %v)", expired), nil
+	}
+	if m := hungTest.FindStringSubmatch(text); m != nil {
+		return "(hangs) " + m[1], nil
 	}
 	if m := failedTest.FindStringSubmatch(text); m != nil {
 		return m[1], nil

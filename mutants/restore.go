@@ -54,9 +54,9 @@ var restoreMutants = []mutant{
 		packages: "./streamtest", run: "TestADeletedKey|TestKillDuringARestoreThat",
 	},
 	{
-		name: "a position below the start of a log", file: "restore.go",
-		old: `max(p.Next, l.next), p.LeaderEpoch`, new: `p.Next, p.LeaderEpoch`,
-		packages: "./streamtest", run: "TestRestore|TestR8|TestLongAbsence",
+		name: "markers cut under a restore end it", file: "changelog.go",
+		old: `if l.store.Kind != statestore.KindMarkers || starts[topic] <= l.next {`, new: `if true {`,
+		packages: "./streamtest", run: "TestRestoreWhileTheOldOwner|TestRestoreAfterMarkers",
 	},
 	{
 		name: "a restore that leaves control records out", file: "restore.go",

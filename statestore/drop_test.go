@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ func TestDropQueuesBehindTheRunningCheckpoint(t *testing.T) {
 		c.Hooks.AfterIngest = func() { order = append(order, "ingested") }
 		c.Hooks.BeforeExcise = func() { order = append(order, "excise") }
 	})
+	open := sync.OnceFunc(func() { close(gate) })
+	defer open() // a test that fails ends all the same
 	task := r.acquire(0)
 	defer task.Release()
 	r.commit(task, 1, "a=1")
@@ -33,7 +36,7 @@ func TestDropQueuesBehindTheRunningCheckpoint(t *testing.T) {
 	if _, _, err := task.View(counts).Get([]byte("a")); err == nil {
 		t.Fatal("a half dropped task is readable")
 	}
-	close(gate)
+	open()
 	if err := task.Drop(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -59,6 +62,8 @@ func TestReleaseDuringADrop(t *testing.T) {
 		r := newRig(t, func(c *statestore.Config) {
 			c.Hooks.BeforeIngest = func() { reached <- struct{}{}; <-gate }
 		})
+		open := sync.OnceFunc(func() { close(gate) })
+		defer open()
 		task, other := r.acquire(0), r.acquire(1)
 		r.commit(task, 1, "a=1")
 		r.commit(other, 1, "x=1")
@@ -71,7 +76,7 @@ func TestReleaseDuringADrop(t *testing.T) {
 			t.Fatalf("drop: %v", err)
 		}
 		if late { // the drop is complete before the release
-			close(gate)
+			open()
 			<-r.db.Checkpoint(other).Done()
 		}
 		task.Release()
@@ -79,7 +84,7 @@ func TestReleaseDuringADrop(t *testing.T) {
 			if _, err := r.db.Acquire(taskID(0), stores); !errors.Is(err, statestore.ErrHeld) {
 				t.Fatalf("a task that is being dropped was acquired: %v", err)
 			}
-			close(gate)
+			open()
 			<-r.db.Checkpoint(other).Done()
 		}
 		task = r.acquire(0)

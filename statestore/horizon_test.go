@@ -3,6 +3,7 @@ package statestore_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -153,4 +154,55 @@ func TestExpiredMarkersAreNotWritten(t *testing.T) {
 		t.Errorf("expired markers that are restored take %d bytes", used-before)
 	}
 	task.Release()
+}
+
+// Where no memory is left for taking expired markers out of the committed delta, the checkpoint leaves them out.
+func TestExpiredMarkersThatStayInMemoryAreNotWritten(t *testing.T) {
+	engine := &writtenCells{Engine: memory.New()}
+	r := newRig(t, func(c *statestore.Config) { c.Engine, c.MemoryBudget = engine, 1<<20 })
+	task, other := r.acquire(0), r.acquire(1)
+	defer other.Release()
+	defer task.Release()
+	v := task.View(markers)
+	const count = 8000
+	for i := range count {
+		put(t, v, bucketOf(uint64(1+2*(i%2)), fmt.Sprint(i))+"=v")
+	}
+	r.apply(task, statestore.Position{Checkpoint: statestore.Checkpoint{N: 1}})
+	n := uint64(0)
+	for _, size := range []int{4096, 256, 16} { // the other task takes what is left
+		for {
+			n++
+			put(t, other.View(counts), fmt.Sprintf("%06d=%s", n, strings.Repeat("v", size)))
+			if err := other.Reserve(); errors.Is(err, statestore.ErrBudget) {
+				other.Discard()
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			other.Apply(statestore.Position{Checkpoint: statestore.Checkpoint{N: n}})
+		}
+	}
+	// Taking markers out rebuilds the table's slots, 8 bytes each.
+	if used := r.db.MemoryUsed(); used.Budget-used.Total() >= 8*count {
+		t.Fatalf("there is room to take the expired markers out: %+v", used)
+	}
+	task.SetHorizon(markers, 2)
+	r.apply(task, statestore.Position{Checkpoint: statestore.Checkpoint{N: 2, Horizons: []statestore.Horizon{{Store: markers.ID(), Bucket: 2}}}})
+	if _, found, err := v.Get([]byte(bucketOf(1, "0"))); found || err != nil {
+		t.Errorf("an expired marker is found, %v", err)
+	}
+	r.checkpoint(task)
+	live := 0
+	for _, key := range engine.keys {
+		if strings.Contains(key, bucketOf(1, "")) {
+			t.Fatalf("the engine got %q", key)
+		}
+		if strings.Contains(key, bucketOf(3, "")) {
+			live++
+		}
+	}
+	if live != count/2 {
+		t.Errorf("the engine got %d live markers, want %d", live, count/2)
+	}
 }

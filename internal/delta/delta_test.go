@@ -2,6 +2,7 @@ package delta
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -322,6 +323,51 @@ func TestCursorIsStaleAfterAWrite(t *testing.T) {
 	}
 }
 
+// Keys of every shape, more of them than are sorted by comparing: short and empty ones, zeros at their ends, long common prefixes.
+func TestSortedManyKeys(t *testing.T) {
+	shapes := map[string]func(*rand.Rand) string{
+		"random":  func(r *rand.Rand) string { return string(binary.BigEndian.AppendUint64(nil, r.Uint64())) + "id" },
+		"numbers": func(r *rand.Rand) string { return fmt.Sprintf("customer-%d", r.IntN(1_000_000)) },
+		"zeros":   func(r *rand.Rand) string { return strings.Repeat("\x00", r.IntN(40)) + string(rune(r.IntN(3))) },
+		"tails":   func(r *rand.Rand) string { return strings.Repeat("x", 30+r.IntN(2)) + fmt.Sprint(r.IntN(5000)) },
+		"short":   func(r *rand.Rand) string { return fmt.Sprintf("%x", r.Uint32())[:r.IntN(4)] },
+	}
+	for name, shape := range shapes {
+		for _, again := range []bool{false, true} {
+			r := rand.New(rand.NewPCG(7, 7))
+			tab := NewTable(NewPool(1<<20), &Account{})
+			var want []string
+			for i := range 20_000 {
+				k := shape(r)
+				h := tab.pool.Hash([]byte(k))
+				if _, st := tab.Get(h, []byte(k)); st == Absent {
+					want = append(want, k)
+				} else if !again {
+					continue
+				}
+				if err := tab.Set(h, []byte(k), []byte(fmt.Sprint(i)), i%10 == 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			slices.Sort(want)
+			refs := tab.Sorted()
+			if len(refs) != len(want) {
+				t.Fatalf("%s: %d keys, want %d", name, len(refs), len(want))
+			}
+			for i, ref := range refs {
+				key, value, deleted := tab.At(ref)
+				if string(key) != want[i] {
+					t.Fatalf("%s: key %d is %q, want %q", name, i, key, want[i])
+				}
+				v, st := tab.Get(tab.pool.Hash(key), key)
+				if string(v) != string(value) || (st == Deleted) != deleted {
+					t.Fatalf("%s: %q is %q, %v, want %q, %v", name, key, value, deleted, v, st)
+				}
+			}
+		}
+	}
+}
+
 const benchKeys = 1 << 17
 
 func benchTable(b *testing.B, ordered bool) (*Pool, *Table, [][]byte) {
@@ -383,5 +429,15 @@ func BenchmarkMerge(b *testing.B) {
 			b.Fatal(err)
 		}
 		dst.Free()
+	}
+}
+
+// BenchmarkSorted is per entry.
+func BenchmarkSorted(b *testing.B) {
+	_, tab, _ := benchTable(b, false)
+	for i := 0; i < b.N; i += benchKeys {
+		if refs := tab.Sorted(); len(refs) != benchKeys {
+			b.Fatal(len(refs))
+		}
 	}
 }

@@ -1,10 +1,8 @@
 package delta
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math/bits"
-	"slices"
 
 	"github.com/oncemill/oncemill/internal/invariants"
 )
@@ -225,78 +223,6 @@ func (t *Table) RemoveBelow(bucket uint64) {
 	}
 	t.charge(-int64(len(old)) * 8)
 	t.version++
-}
-
-// Ref names an entry for the time in which the table does not change. Prefix orders most pairs of keys without a look at
-// them.
-type Ref struct {
-	prefix uint64
-	ref    uint32
-}
-
-// RefBytes is the memory of one Ref.
-const RefBytes = 16
-
-// Sorted returns all entries in key order. It only reads the table.
-func (t *Table) Sorted() []Ref {
-	if t.Len() == 0 {
-		return nil
-	}
-	refs := make([]Ref, 0, t.len)
-	for _, s := range t.slots {
-		if s != 0 {
-			refs = append(refs, Ref{ref: uint32(s)})
-		}
-	}
-	skip := t.commonPrefix(refs)
-	for i := range refs {
-		refs[i].prefix = keyPrefix(t.key(refs[i].ref)[skip:])
-	}
-	slices.SortFunc(refs, func(a, b Ref) int {
-		if a.prefix != b.prefix {
-			if a.prefix < b.prefix {
-				return -1
-			}
-			return 1
-		}
-		return bytes.Compare(t.key(a.ref)[skip:], t.key(b.ref)[skip:])
-	})
-	return refs
-}
-
-// commonPrefix is the length of the prefix that all keys share: markers of one bucket share its 8 bytes.
-func (t *Table) commonPrefix(refs []Ref) int {
-	first := t.key(refs[0].ref)
-	n := len(first)
-	for _, r := range refs[1:] {
-		k := t.key(r.ref)
-		n = min(n, len(k))
-		i := 0
-		for i < n && k[i] == first[i] {
-			i++
-		}
-		n = i
-	}
-	return n
-}
-
-// At returns the entry of a Ref. The slices are valid until the table changes.
-func (t *Table) At(r Ref) (key, value []byte, tombstone bool) {
-	e := t.at(r.ref)
-	if e[2]&flagTombstone != 0 {
-		return t.key(r.ref), nil, true
-	}
-	return t.key(r.ref), t.value(e), false
-}
-
-// keyPrefix is the first 8 bytes of a key, padded with zeros: it never orders two keys the wrong way.
-func keyPrefix(key []byte) uint64 {
-	if len(key) >= 8 {
-		return binary.BigEndian.Uint64(key)
-	}
-	var b [8]byte
-	copy(b[:], key)
-	return binary.BigEndian.Uint64(b[:])
 }
 
 // audit recomputes what the table counts as it goes, and panics on a difference.

@@ -79,7 +79,7 @@ func TestZombieThatGetsItsTaskBackUnnoticed(t *testing.T) {
 // TestZombieThatRejoinsInTheMiddleOfItsCommit: a is a member again, under a new id, before it goes on with the commit of a
 // transaction that it began under the old one.
 func TestZombieThatRejoinsInTheMiddleOfItsCommit(t *testing.T) {
-	for _, at := range []step.Step{step.Seal, step.Flush, step.Reserve, step.CommitOffsets} {
+	for _, at := range []step.Step{step.Seal, step.Flush, step.Reserve, step.CommitOffsets, step.EndTxn} {
 		t.Run(string(at), func(t *testing.T) {
 			play(t, with(func(cfg *oncemill.Config) { cfg.SessionTimeout = 10 * time.Second }), func(s *scene) {
 				frozen := s.a.FreezeAt(string(at), 1)

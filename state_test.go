@@ -30,6 +30,12 @@ func stateOf(t *testing.T) (*embedded.Broker, oncemill.Config) {
 // countWords runs a counting application until it has counted n more words.
 func countWords(t *testing.T, b *embedded.Broker, cfg oncemill.Config, n int) {
 	t.Helper()
+	countWordsAfter(t, b, cfg, 0, n)
+}
+
+// countWordsAfter is countWords where so many words of earlier runs are counted too.
+func countWordsAfter(t *testing.T, b *embedded.Broker, cfg oncemill.Config, earlier, n int) {
+	t.Helper()
 	ends, err := kadm.NewClient(clientOf(t, b)).ListEndOffsets(t.Context(), "counted")
 	if err != nil {
 		t.Fatal(err)
@@ -37,10 +43,10 @@ func countWords(t *testing.T, b *embedded.Broker, cfg oncemill.Config, n int) {
 	client := clientOf(t, b, kgo.ConsumePartitions(ends.KOffsets()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	whileReady(t, cfg, func(ctx context.Context, _ *oncemill.App) {
 		sendWords(ctx, t, client, n)
-		for got := 0; got < n; {
+		for got := 0; got < earlier+n; {
 			fetches := client.PollFetches(ctx)
 			if err := ctx.Err(); err != nil {
-				t.Fatalf("%d of %d words are counted: %v", got, n, err)
+				t.Fatalf("%d of %d words are counted: %v", got, earlier+n, err)
 			}
 			got += fetches.NumRecords()
 		}

@@ -42,8 +42,12 @@ type site struct {
 	plan   *graph.Plan
 }
 
+// patience bounds what a test does with a site. None comes near it: what takes four seconds alone takes forty with the race detector on
+// a busy machine.
+const patience = 5 * time.Minute
+
 func newSite(t *testing.T, topo func() *topology.Topology, partitions int) *site {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	plan, err := topo().Build()
 	check(t, err)

@@ -4,6 +4,8 @@ package workerproc
 
 import (
 	"log/slog"
+	"os"
+	ossignal "os/signal"
 	"syscall"
 	"time"
 
@@ -63,9 +65,22 @@ func (s Spec) observer(log *slog.Logger) step.Observer {
 			seen[at]++
 			if seen[at] == self.Occurrence {
 				log.Info(SelfSignalled, "step", string(at), "signal", self.Signal.String())
-				return syscall.Kill(syscall.Getpid(), self.Signal)
+				return deliver(self.Signal)
 			}
 		}
 		return nil
 	}
+}
+
+// deliver sends the signal to this process and stays where it is until that has worked: the signal may reach another thread first,
+// and this one would take its step meanwhile. It returns when the process goes on.
+func deliver(signal syscall.Signal) error {
+	goesOn := make(chan os.Signal, 1)
+	ossignal.Notify(goesOn, syscall.SIGCONT)
+	defer ossignal.Stop(goesOn)
+	if err := syscall.Kill(syscall.Getpid(), signal); err != nil {
+		return err
+	}
+	<-goesOn
+	return nil
 }

@@ -34,7 +34,7 @@ func command(t *testing.T, name string, stdin io.Reader, stdout io.Writer, args 
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir = t.TempDir()
-	cmd.Env = append(os.Environ(), "HOME="+cmd.Dir, "XDG_CONFIG_HOME=")
+	cmd.Env = append(os.Environ(), "HOME="+cmd.Dir, "XDG_CONFIG_HOME=", "TMPDIR="+t.TempDir()) // what a killed one leaves goes with the test
 	talk := &bytes.Buffer{}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, talk
 	if err := cmd.Start(); err != nil {

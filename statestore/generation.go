@@ -160,7 +160,11 @@ func (t storeTable) cells(task [taskPrefixLen]byte, horizon uint64, scratch *del
 		defer scratch.Add(-size)
 		prefix := storePrefix(task, t.store)
 		buf := append(make([]byte, 0, 64), prefix[:]...)
-		for _, ref := range t.table.Sorted() {
+		refs := t.table.Sorted()
+		for i, ref := range refs {
+			if i%delta.Together == 0 {
+				t.table.Ahead(refs[i:])
+			}
 			key, value, tombstone := t.table.At(ref)
 			if horizon > 0 && bucketOf(key) < horizon {
 				continue

@@ -263,7 +263,7 @@ func BenchmarkTransaction(b *testing.B) {
 	}
 }
 
-// BenchmarkCheckpoint is the sort, the tables and the ingest of 100,000 entries, per entry, on a real file system.
+// BenchmarkCheckpoint is the sort, the tables and the ingest of 250,000 entries, per entry, on a real file system.
 func BenchmarkCheckpoint(b *testing.B) {
 	engine, err := pebble.Open(pebble.Config{Dir: b.TempDir()})
 	if err != nil {
@@ -273,7 +273,7 @@ func BenchmarkCheckpoint(b *testing.B) {
 	task := r.acquire(0)
 	b.Cleanup(task.Release)
 	rng := rand.New(rand.NewPCG(1, 1))
-	const entries = 100_000
+	const entries = 250_000
 	b.ReportAllocs()
 	b.ResetTimer()
 	for i := 0; i < b.N; i += entries {

@@ -108,6 +108,15 @@ func (t *Table) key(ref uint32) []byte {
 	return e[headerSize:n:n]
 }
 
+// entry returns what an entry holds. The slices are valid until the table changes.
+func (t *Table) entry(e []byte) (key, value []byte, tombstone bool) {
+	n := headerSize + int(binary.LittleEndian.Uint16(e))
+	if e[2]&flagTombstone != 0 {
+		return e[headerSize:n:n], nil, true
+	}
+	return e[headerSize:n:n], t.value(e), false
+}
+
 func (t *Table) value(e []byte) []byte {
 	if e[2]&flagBig != 0 {
 		return t.big[bigIndex(e)]

@@ -441,3 +441,26 @@ func BenchmarkSorted(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkMergeIntoLarge is per entry: transactions of 2500 keys into a generation of 250,000.
+func BenchmarkMergeIntoLarge(b *testing.B) {
+	pool, r := NewPool(64<<20), rand.New(rand.NewPCG(1, 2))
+	src, dst := NewOverlay(pool, &Account{}), NewTable(pool, &Account{})
+	for i := 0; i < b.N; i += 2500 {
+		b.StopTimer()
+		for range 2500 {
+			key := fmt.Appendf(nil, "%024x", r.Uint64())
+			if err := src.Set(pool.Hash(key), key, key[:18], false); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StartTimer()
+		if err := dst.Merge(src.Table()); err != nil {
+			b.Fatal(err)
+		}
+		src.Reset()
+		if dst.Len() > 250_000 {
+			dst.Free()
+		}
+	}
+}

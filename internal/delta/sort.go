@@ -126,13 +126,7 @@ func (t *Table) commonPrefix(refs []Ref) int {
 }
 
 // At returns the entry of a Ref. The slices are valid until the table changes.
-func (t *Table) At(r Ref) (key, value []byte, tombstone bool) {
-	e := t.at(r.ref)
-	if e[2]&flagTombstone != 0 {
-		return t.key(r.ref), nil, true
-	}
-	return t.key(r.ref), t.value(e), false
-}
+func (t *Table) At(r Ref) (key, value []byte, tombstone bool) { return t.entry(t.at(r.ref)) }
 
 // keyPrefix is the first 8 bytes of a key, padded with zeros: it never orders two keys the wrong way.
 func keyPrefix(key []byte) uint64 {

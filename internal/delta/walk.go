@@ -10,13 +10,7 @@ import (
 // Each calls fn with every key in the order of first writes, until fn returns false. The slices are valid until the table
 // changes. The order depends on the writes only, never on the hash.
 func (t *Table) Each(fn func(key, value []byte, tombstone bool) bool) {
-	t.eachEntry(func(e []byte) bool {
-		n := headerSize + int(binary.LittleEndian.Uint16(e))
-		if e[2]&flagTombstone != 0 {
-			return fn(e[headerSize:n:n], nil, true)
-		}
-		return fn(e[headerSize:n:n], t.value(e), false)
-	})
+	t.eachEntry(func(e []byte) bool { return fn(t.entry(e)) })
 }
 
 // eachEntry calls fn with the current entry of every key, in the order of first writes.
@@ -124,12 +118,34 @@ func (t *Table) Merge(src *Table) error {
 	if n := slotsFor(t.len + src.len); n > len(t.slots) {
 		t.resize(n)
 	}
-	var err error
-	src.Each(func(key, value []byte, tombstone bool) bool {
-		err = t.Set(t.pool.Hash(key), key, value, tombstone)
-		return err == nil
+	var batch [Together]merging
+	n, err := 0, error(nil)
+	flush := func() bool {
+		t.askForSlots(batch[:n])
+		for _, m := range batch[:n] {
+			key, value, tombstone := src.entry(m.entry)
+			if err = t.Set(m.hash, key, value, tombstone); err != nil {
+				return false
+			}
+		}
+		n = 0
+		return true
+	}
+	src.eachEntry(func(e []byte) bool {
+		batch[n] = merging{e, t.pool.Hash(e[headerSize : headerSize+int(binary.LittleEndian.Uint16(e))])}
+		n++
+		return n < Together || flush()
 	})
+	if err == nil {
+		flush()
+	}
 	return err
+}
+
+// merging is an entry on its way into another table.
+type merging struct {
+	entry []byte
+	hash  uint32
 }
 
 // CanMerge reports that the references suffice for src.

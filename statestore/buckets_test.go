@@ -87,12 +87,12 @@ func TestNewIDsAreNotLookedUpInTheEngine(t *testing.T) {
 	defer task.Release()
 	for round := range 4 {
 		from := round * 5000
-		f.want(task, 7, from, from+5000, 0, 250) // a filter says "perhaps" now and then
+		f.want(task, 7, from, from+5000, 0, 100) // a filter says "perhaps" now and then
 		f.write(task, 7, from, from+5000)
 		f.want(task, 7, 0, from+5000, from+5000, from+5000)
 		f.checkpoint(task)
 	}
-	if used := f.db.MemoryUsed(); used.Filters == 0 || used.Filters > 20_000*10 {
+	if used := f.db.MemoryUsed(); used.Filters == 0 || used.Filters > 20_000*15 {
 		t.Fatalf("%d bytes of filters", used.Filters)
 	}
 	f.n++

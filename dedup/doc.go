@@ -1,5 +1,5 @@
-// Package dedup decides, for every record of a source, whether its handler may run: pattern P3 of the design, with the
-// expiry rules of its part 2 (the position, ids with issue time, buckets of stream time) and replays on purpose.
+// Package dedup decides, for every record of a source, whether its handler may run (pattern P3 of docs/guarantees.md): by its
+// position, by its id within a window of marker time, by when that id was issued, and by replays on purpose.
 //
 // The package is pure: it has no Kafka client, no goroutine, no lock, no clock of the machine and no log. It keeps nothing
 // in memory between records; all that it remembers are the markers that it writes through [Markers], in the same

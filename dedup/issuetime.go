@@ -10,8 +10,7 @@ import (
 )
 
 // IssueTime says how to know when a message's id was minted. With it the promise reaches beyond the window: a copy of an
-// id whose marker may have expired is refused as TooOld, never run (part 2 (iii) of the patterns). The zero IssueTime
-// means that ids are opaque.
+// id whose marker may have expired is refused as TooOld, never run. The zero IssueTime means that ids are opaque.
 type IssueTime struct {
 	name string
 	read func(r *record.Raw, id []byte) (millis int64, err error)

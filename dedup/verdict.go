@@ -20,8 +20,8 @@ const (
 	Conflict
 	// TooOld: there is no marker, and there may have been one that expired.
 	TooOld
-	// InFlight: another executor works on the id. Unreachable in this package: one goroutine owns a task, and marker and
-	// effects commit together. It is named because the HTTP edge and effects share the vocabulary.
+	// InFlight: another executor works on the id. It never happens here: one goroutine owns a task, and marker and effects
+	// commit together. It keeps its name and number because deduplication elsewhere has it.
 	InFlight
 	// Missing: the record carries no id.
 	Missing
@@ -55,7 +55,7 @@ var actionNames = [...]string{"unknown", "run", "drop", "replay", "quarantine", 
 // String is the action's name.
 func (a Action) String() string { return nameOf(actionNames[:], uint8(a)) }
 
-// Origin says by which door a record reached the task. The zero Origin is Source.
+// Origin says by which door a record reached the task. The zero Origin is FromSource.
 type Origin uint8
 
 const (

@@ -38,7 +38,7 @@ type Phases struct {
 type TransactionEnd struct {
 	Worker  string
 	Outcome Outcome
-	// Cause of an abort: "rebalance", "produce", "timeout", "memory", "handler", "fenced" or "shutdown"; empty otherwise.
+	// Cause of an abort: "rebalance", "produce", "timeout", "memory" or "fenced"; empty otherwise.
 	Cause string
 	// Duration is from the first record to the end.
 	Duration time.Duration
@@ -110,7 +110,7 @@ type ScopeCount struct {
 	Count uint64
 }
 
-// DropCount counts records that were dropped on purpose. Reason is "skip", "late", "null_key" or "expired".
+// DropCount counts records that were dropped on purpose. Reason is "skip": by the failure policy.
 type DropCount struct {
 	Node   string
 	Reason string
@@ -142,7 +142,6 @@ const (
 	ActivityFlush   ActivityKind = "flush"
 	ActivityCommit  ActivityKind = "commit"
 	ActivityApply   ActivityKind = "apply"
-	ActivityRestore ActivityKind = "restore"
 	ActivityIdle    ActivityKind = "idle"
 )
 
@@ -158,11 +157,8 @@ type TaskState string
 
 // States of a task.
 const (
-	TaskCreated   TaskState = "created"
 	TaskRestoring TaskState = "restoring"
 	TaskRunning   TaskState = "running"
-	TaskPaused    TaskState = "paused"
-	TaskFailed    TaskState = "failed"
 	// TaskClosed is the end: the task belongs to somebody else, or to nobody.
 	TaskClosed TaskState = "closed"
 )
@@ -173,11 +169,10 @@ type TaskStateChange struct {
 	Worker string
 	// From is empty for a new task.
 	From, To TaskState
-	// Unavailable is how long the task did not process, and Reason why, when it enters TaskRunning: "rebalance",
-	// "restore", "failure" or "paused".
+	// Unavailable is how long the task did not process, and Reason why, when it enters TaskRunning: "rebalance"
+	// or "restore".
 	Unavailable time.Duration
 	Reason      string
-	Err         error // of TaskFailed
 }
 
 // RebalanceEnd tells of a finished rebalance.

@@ -89,7 +89,6 @@ func TestLogIsSilentAboutCommitsAndLoudAboutFailures(t *testing.T) {
 		{func() { l.TransactionEnded(metrics.TransactionEnd{Outcome: metrics.ResolvedCommitted}) }, `outcome=resolved_committed`},
 		{func() { l.TransactionUnresolved(metrics.Unresolved{Worker: "0"}) }, `level=WARN msg="commit unresolved`},
 		{func() { l.TransactionUnresolved(metrics.Unresolved{Resolved: true, Waited: time.Second}) }, `msg="commit resolved"`},
-		{func() { l.TaskStateChanged(metrics.TaskStateChange{Task: "t_0", To: metrics.TaskFailed, Err: broken}) }, `level=ERROR msg="task failed" task=t_0`},
 		{func() { l.TaskStateChanged(metrics.TaskStateChange{Task: "t_0", To: metrics.TaskRunning}) }, `msg="task running"`},
 		{func() { l.RestoreStarted(metrics.RestoreStart{Task: "t_0", Cause: metrics.RestoreTail}) }, `msg=restoring task=t_0 cause=tail`},
 		{func() { l.RestoreEnded(metrics.RestoreEnd{Task: "t_0", Err: broken}) }, `level=ERROR msg="restore failed"`},

@@ -56,10 +56,6 @@ func logUnresolved(log *slog.Logger, e Unresolved) {
 }
 
 func logTaskState(log *slog.Logger, e TaskStateChange) {
-	if e.To == TaskFailed {
-		log.Error("task failed", "task", e.Task, "worker", e.Worker, "err", e.Err)
-		return
-	}
 	log.Info("task "+string(e.To), "task", e.Task, "worker", e.Worker, "from", e.From, "unavailable", round(e.Unavailable), "reason", e.Reason)
 }
 

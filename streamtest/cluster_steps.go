@@ -9,7 +9,7 @@ import (
 )
 
 // StepHook is something that happens when a process is about to take a step of the commit path. The names of the steps are
-// listed in docs/DESIGN.md.
+// listed in internal/step.
 type StepHook struct {
 	p       *Process
 	step    step.Step

@@ -7,8 +7,8 @@ import (
 	"github.com/oncemill/oncemill/record"
 )
 
-// ReplayDeadLetter sends the n-th committed dead letter, counted from 0, to the replay topic of its source, as the command
-// does, and processes it. force is the operator's word that it must run although its marker has expired.
+// ReplayDeadLetter sends the n-th committed dead letter, counted from 0, to the replay topic of its source, as it is
+// replayed by hand (docs/guarantees.md), and processes it. force is the operator's word that it must run although its marker has expired.
 func (d *Driver) ReplayDeadLetter(n int, force bool) {
 	if d.tb != nil {
 		d.tb.Helper()

@@ -1,4 +1,4 @@
-// Package step names the steps of the commit path, once: session, checkpoint, restore, tests and docs/DESIGN.md use this list.
+// Package step names the steps of the commit path, once: session, checkpoint, restore and tests use this list.
 // A test observes them to crash a worker exactly there; without an observer a step costs a nil check.
 package step
 

@@ -146,7 +146,7 @@ func playWorker(l metrics.Listener, worker string) {
 	l.TransactionUnresolved(metrics.Unresolved{Worker: worker})
 	l.TransactionUnresolved(metrics.Unresolved{Worker: worker, Resolved: true, Waited: time.Second})
 	for _, kind := range []metrics.ActivityKind{metrics.ActivityPoll, metrics.ActivityProcess, metrics.ActivityFlush, metrics.ActivityCommit,
-		metrics.ActivityApply, metrics.ActivityRestore, metrics.ActivityIdle} {
+		metrics.ActivityApply, metrics.ActivityIdle} {
 		l.WorkerActive(metrics.Activity{Worker: worker, Kind: kind, Duration: time.Second})
 	}
 	for _, reason := range []string{"assigned", "revoked", "lost"} {

@@ -17,7 +17,7 @@ import (
 // position of the client that reads the inputs (see docs/adr/0001).
 type member struct {
 	client *kgo.Client
-	cancel context.CancelFunc
+	cancel context.CancelFunc // ends watch and all that the client has under way
 	done   chan struct{}
 }
 
@@ -51,7 +51,9 @@ func join(cfg *Config, instance string, topics []string, balancer *balancer, del
 			}
 		}
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	client, err := kgo.NewClient(append(cfg.clientOptions("group"),
+		kgo.WithContext(ctx), // Close alone would wait for the answer to a JoinGroup, which takes until the group is balanced
 		kgo.ConsumerGroup(cfg.Topology.Name()),
 		kgo.InstanceID(instance),
 		kgo.ConsumeTopics(topics...),
@@ -65,12 +67,11 @@ func join(cfg *Config, instance string, topics []string, balancer *balancer, del
 		kgo.OnPartitionsLost(on(groupLost)),
 	)...)
 	if err != nil {
+		cancel()
 		return nil, err
 	}
 	client.PauseFetchTopics(topics...)
-	m.client = client
-	ctx, cancel := context.WithCancel(context.Background())
-	m.cancel = cancel
+	m.client, m.cancel = client, cancel
 	go m.watch(ctx, deliver)
 	return m, nil
 }

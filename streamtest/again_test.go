@@ -224,6 +224,37 @@ func TestR8ParkedRecordOutlivesItsWindow(t *testing.T) {
 	wantOrder(t, d, p, "o1", Order{Paid: true, Payments: 1})
 }
 
+// There are more of them than are renewed at a time.
+func TestR8ManyParkedRecordsOutliveTheirWindow(t *testing.T) {
+	p := newPayments(paymentOptions{failure: processor.DelayedRetry(processor.DeadLetter(), 10*window)})
+	broken := true
+	failing(p, &broken)
+	d := p.driver(t, streamtest.Options{})
+	const n = 300
+	send := func() {
+		for i := range n {
+			d.Append("commands", bad(fmt.Sprint("o", i), fmt.Sprint("p", i)))
+		}
+	}
+	send()
+	d.Commit()
+	for i := range 3 {
+		d.Advance(window)
+		d.Append("commands", confirm("other", fmt.Sprint("x", i)))
+		send()
+		d.Commit()
+	}
+	if len(d.Parked()) != n {
+		t.Fatalf("%d records are parked, want %d: a duplicate was admitted", len(d.Parked()), n)
+	}
+	broken = false
+	d.Advance(10 * window)
+	d.Commit()
+	for i := range n {
+		wantOrder(t, d, p, fmt.Sprint("o", i), Order{Paid: true, Payments: 1})
+	}
+}
+
 // A refused record moves marker time, too, and with it the buckets: the marker of a parked record is written again then as well.
 func TestR8ParkedRecordOutlivesItsWindowAmongRefusedRecords(t *testing.T) {
 	p := newPayments(paymentOptions{failure: processor.DelayedRetry(processor.DeadLetter(), 10*window)})

@@ -368,6 +368,31 @@ func TestSortedManyKeys(t *testing.T) {
 	}
 }
 
+// A key that RemoveBelow removed is written again: it is one key.
+func TestAKeyThatWasRemovedIsOneKeyWhenItIsWrittenAgain(t *testing.T) {
+	pool, account := NewPool(0), &Account{}
+	table := NewTable(pool, account)
+	key := []byte{0, 0, 0, 0, 0, 0, 0, 1, 'k'}
+	set := func(value string) {
+		if err := table.Set(pool.Hash(key), key, []byte(value), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("old")
+	table.RemoveBelow(2)
+	set("new")
+	n := 0
+	table.Each(func(k, v []byte, _ bool) bool { n++; return true })
+	if n != 1 || table.Len() != 1 {
+		t.Errorf("Each calls %d times, Len is %d", n, table.Len())
+	}
+	table.Rewrite()
+	if table.Len() != 1 {
+		t.Errorf("after a rewrite Len is %d", table.Len())
+	}
+	table.audit()
+}
+
 const benchKeys = 1 << 17
 
 func benchTable(b *testing.B, ordered bool) (*Pool, *Table, [][]byte) {

@@ -71,8 +71,12 @@ type Table struct {
 	maxEntry   int
 	floor      uint32 // entries below it are not overwritten in place: a rollback may need them
 	again      bool   // some key has more than one entry, or was removed
-	order      *order
-	version    uint64 // changes whenever a Cursor must find its place again
+	removed    struct {
+		below uint64 // keys of buckets below it
+		end   uint32 // whose entries lie before it
+	}
+	order   *order
+	version uint64 // changes whenever a Cursor must find its place again
 }
 
 // NewTable makes an empty table; it takes memory at the first write.

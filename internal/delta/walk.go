@@ -24,9 +24,12 @@ func (t *Table) eachEntry(fn func(e []byte) bool) {
 			off = headerSize
 		}
 		for off < len(c) {
-			e := c[off:]
+			e, from := c[off:], off
 			off += entrySize(e)
 			if t.again {
+				if t.wasRemoved(e, uint32(i)<<refShift|uint32(from>>3)) {
+					continue
+				}
 				if e = t.current(e); e == nil {
 					continue
 				}
@@ -215,11 +218,12 @@ func (t *Table) RemoveGrowth() int64 {
 	return int64(len(t.slots)) * 8
 }
 
-// RemoveBelow removes, without tombstones, every key whose first 8 bytes, big-endian, are below bucket.
+// RemoveBelow removes, without tombstones, every key whose first 8 bytes, big-endian, are below bucket, which never falls.
 func (t *Table) RemoveBelow(bucket uint64) {
 	if t.Len() == 0 {
 		return
 	}
+	t.removed.below, t.removed.end = max(bucket, t.removed.below), t.end()
 	old := t.slots
 	t.charge(int64(len(old)) * 8)
 	t.slots = make([]uint64, len(old))
@@ -239,6 +243,14 @@ func (t *Table) RemoveBelow(bucket uint64) {
 	}
 	t.charge(-int64(len(old)) * 8)
 	t.version++
+}
+
+// wasRemoved reports that RemoveBelow removed the entry. Its key may have been written again since.
+func (t *Table) wasRemoved(e []byte, ref uint32) bool {
+	if ref >= t.removed.end || binary.LittleEndian.Uint16(e) < 8 {
+		return false
+	}
+	return binary.BigEndian.Uint64(e[headerSize:]) < t.removed.below
 }
 
 // audit recomputes what the table counts as it goes, and panics on a difference.

@@ -236,26 +236,43 @@ func (p *parked) run(rec *parkedRecord, number uint64) error {
 	return t.act(s, d, rec.attempts)
 }
 
+// renewAtATime bounds the records that a renewal has in memory.
+const renewAtATime = 128
+
 // renew writes the markers of the parked records of a source again.
 func (p *parked) renew(s *source, before, after int64) error {
-	prefix := []byte{'p'}
-	var waiting []*parkedRecord
-	it := p.view.Iterate(prefix, prefixEnd(prefix), false)
-	var err error
-	for err == nil && it.Next() {
-		var rec *parkedRecord
-		if rec, err = decodeParked(bytes.Clone(it.Value())); err == nil && rec.source == s.node.Name {
-			waiting = append(waiting, rec)
+	for from := []byte{'p'}; from != nil; {
+		var some []*parkedRecord
+		var err error
+		if some, from, err = p.some(s, from); err != nil {
+			return err
+		}
+		for _, rec := range some {
+			if err := s.guard.RenewParked(&rec.raw, before, after); err != nil {
+				return err
+			}
 		}
 	}
-	if err == nil {
-		err = it.Err()
+	return nil
+}
+
+// some returns parked records of a source from a key on, and the key to go on from, nil after the last.
+func (p *parked) some(s *source, from []byte) (some []*parkedRecord, next []byte, err error) {
+	it := p.view.Iterate(from, prefixEnd([]byte{'p'}), false)
+	defer it.Close()
+	for it.Next() {
+		if len(some) == renewAtATime {
+			return some, bytes.Clone(it.Key()), nil
+		}
+		rec, err := decodeParked(bytes.Clone(it.Value()))
+		if err != nil {
+			return nil, nil, err
+		}
+		if rec.source == s.node.Name {
+			some = append(some, rec)
+		}
 	}
-	it.Close()
-	for i := 0; err == nil && i < len(waiting); i++ {
-		err = s.guard.RenewParked(&waiting[i].raw, before, after)
-	}
-	return err
+	return some, nil, it.Err()
 }
 
 func (t *Task) sourceNamed(name string) *source {

@@ -318,7 +318,7 @@ func (t *Task) StepOnly(input int, raw *record.Raw, now time.Time) error {
 func (t *Task) admit(s *source, raw *record.Raw) error {
 	t.begin(s, raw)
 	refused := t.boundTimestamp(s, raw) // before the verdict: a timestamp from the far future must not vouch for an id from there
-	t.setMark() // before the verdict, which may refer to the bytes of a marker: a mark may move what is written
+	t.setMark()                         // before the verdict, which may refer to the bytes of a marker: a mark may move what is written
 	d, err := t.check(s, t.current.raw, s.origin)
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/oncemill/oncemill"
+	"github.com/oncemill/oncemill/internal/embedded"
 	"github.com/oncemill/oncemill/internal/graph"
 	"github.com/oncemill/oncemill/internal/memnet"
 	"github.com/oncemill/oncemill/internal/murmur"
@@ -122,6 +123,7 @@ func newCluster(t *testing.T, o ClusterOptions) *Cluster {
 	if c.broker, err = kfake.NewCluster(append(options, o.BrokerOptions...)...); err != nil {
 		t.Fatalf("streamtest: %v", err)
 	}
+	embedded.MendFetches(c.broker)
 	c.broker.ControlKey(int16(kmsg.JoinGroup), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.broker.KeepControl()
 		c.joinAsKafka(req.(*kmsg.JoinGroupRequest))

@@ -140,6 +140,7 @@ func Start(cfg Config) (*Broker, error) {
 	}
 	b.cluster = cluster
 	b.addrs = cluster.ListenAddrs()
+	MendFetches(cluster)
 	if b.journal != nil {
 		b.journal.watch(cluster, max(cfg.Brokers, 1))
 	}

@@ -346,3 +346,44 @@ func fileSize(t *testing.T, path string) int64 {
 	}
 	return info.Size()
 }
+
+// A fetch that ends where its bytes run out leaves no record of an aborted transaction to a reader of committed ones: not in the
+// partition in which it ends, nor for a position in the middle of the transaction.
+func TestAbortedRecordsInFetchesThatAreCut(t *testing.T) {
+	const partitions, batches = 4, 8
+	b := start(t, embedded.Config{Topics: map[string]int{"out": partitions}})
+	p := client(t, b.Addrs(), kgo.TransactionalID("tx"), kgo.TransactionTimeout(patience), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchCompression(kgo.NoCompression()))
+	write := func(value string, end kgo.TransactionEndTry) {
+		if err := p.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		for range batches {
+			for i := range int32(partitions) {
+				if err := p.ProduceSync(testContext(t), &kgo.Record{Topic: "out", Partition: i, Value: []byte(value)}).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := p.EndTransaction(testContext(t), end); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("aborted"+strings.Repeat("x", 100<<10), kgo.TryAbort)
+	write("committed", kgo.TryCommit)
+	for _, bytes := range []int32{1 << 10, 150 << 10, 700 << 10, 50 << 20} {
+		c := client(t, b.Addrs(), kgo.ConsumeTopics("out"), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxBytes(bytes))
+		for n := 0; n < partitions*batches; {
+			fetches := c.PollFetches(testContext(t))
+			if err := fetches.Err0(); err != nil {
+				t.Fatal(err)
+			}
+			fetches.EachRecord(func(r *kgo.Record) {
+				if n++; string(r.Value) != "committed" {
+					t.Fatalf("fetches of %d bytes: %s/%d@%d is of an aborted transaction", bytes, r.Topic, r.Partition, r.Offset)
+				}
+			})
+		}
+		c.Close()
+	}
+}

@@ -31,7 +31,8 @@ type App struct {
 	transactionVersion int16
 	topics             *topics
 	fingerprint        *graph.Fingerprint
-	remembers          bool // the state directory knew the topology
+	atStart            map[string]int32 // partitions of all topics
+	remembers          bool             // the state directory knew the topology
 	db                 *statestore.DB
 
 	// ready is what the listener was told last; locked before mu, and while it is told, so that it is told in order.
@@ -186,7 +187,8 @@ func (a *App) inspect(ctx context.Context, client *kgo.Client, admin *kadm.Clien
 	if a.topics, err = inspectTopics(ctx, admin, a.cfg, a.plan); err != nil {
 		return nil, err
 	}
-	a.fingerprint = graph.FingerprintOf(a.plan, a.topics.counts())
+	a.atStart = a.topics.counts()
+	a.fingerprint = graph.FingerprintOf(a.plan, a.atStart)
 	if dropped, err = a.checkDirectory(dir); err != nil {
 		return nil, err
 	}

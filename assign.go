@@ -29,6 +29,8 @@ type balancer struct {
 	joinedWith, assignedBy atomic.Uint64
 
 	tenure tenure
+	// refuse, if set, ends the worker: what the leader of the group found can only be mended by a person.
+	refuse func(error)
 }
 
 var _ kgo.GroupBalancer = (*balancer)(nil)
@@ -152,6 +154,9 @@ func (b *balancer) report(plan assignment.Plan) {
 	b.logger.Info("group balanced", "members", len(plan.Members), "tasks", tasks, "moving", len(plan.Withheld))
 	for _, u := range plan.Unassigned {
 		b.logger.Error("not assigned", "sub-topology", u.Group, "topics", u.Topics, "error", u.Err)
+		if b.refuse != nil && problem.CodeOf(u.Err) == problem.NotCopartitioned { // somebody added partitions to one of them
+			b.refuse(u.Err)
+		}
 	}
 }
 

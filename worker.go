@@ -118,6 +118,7 @@ func (w *worker) run(ctx context.Context) (err error) {
 	defer func() { w.session.client.Close() }()
 	w.restore = newRestorer(w)
 	w.balancer = newBalancer(w.app.groups, w.app.held, w.log).inProcess(w.app.process)
+	w.balancer.refuse = w.kill
 	defer w.restore.close()
 	defer w.failures.flush()
 	defer w.letGo()

@@ -59,6 +59,68 @@ var restoreMutants = []mutant{
 		packages: "./streamtest", run: "TestRestoreWhileTheOldOwner|TestRestoreAfterMarkers",
 	},
 	{
+		name: "the end of an input is only its high watermark", file: "inputs.go",
+		old: `if log.kept >= 0 && log.kept < at.Next {`, new: `if false {`,
+		packages: "./streamtest", run: "TestInputThatLostItsEnd",
+	},
+	{
+		name: "a start behind what an open transaction holds", file: "inputs.go",
+		old: `return log.stable, nil`, new: `return log.end, nil`,
+		packages: "./streamtest", run: "TestStartFromLatest",
+	},
+	{
+		name: "recorded outputs are read behind a mark", file: "internal/task/task.go",
+		old:      "	t.setMark()\n	d, err := t.check(s, t.current.raw, s.origin)\n	if err != nil {\n		return err\n	}\n",
+		new:      "	d, err := t.check(s, t.current.raw, s.origin)\n	if err != nil {\n		return err\n	}\n	t.setMark()\n",
+		packages: "-tags=invariants ./streamtest", run: "TestReplayedOutputsSurvive",
+	},
+	{
+		name: "a partition that is added begins at its end", file: "inputs.go",
+		old: `&& !in.Internal && !added {`, new: `&& !in.Internal {
+			_ = added`,
+		packages: "./streamtest", run: "TestStartFromLatest",
+	},
+	{
+		name: "the markers are cut below the newest bucket", file: "purge.go",
+		old: `!ok || b.Offset < at {`, new: `!ok || b.Offset > at {`,
+		packages: "./streamtest", run: "TestMarkersOfEveryLiveBucket",
+	},
+	{
+		name: "a renewal of markers ends with its first part", file: "internal/task/parked.go",
+		old: `return some, bytes.Clone(it.Key()), nil`, new: `return some, nil, nil`,
+		packages: "./streamtest", run: "TestR8",
+	},
+	{
+		name: "the place of a queue outlives an abort", file: "internal/task/task.go",
+		old: `		t.parked.floors.forget()`, new: ``,
+		packages: "./streamtest", run: "TestQueue",
+	},
+	{
+		name: "the place of a queue stays behind a record in front of it", file: "internal/task/floors.go",
+		old: `f.byQueue[string(queue)] = number
+	}`, new: `_ = number
+	}`,
+		packages: "./streamtest", run: "TestRecordThatJoins",
+	},
+	{
+		name: "what is known of timers keeps its end when it is cut", file: "internal/task/upcoming.go",
+		old: `		u.end = u.known[readUpcoming]
+`, new: ``,
+		packages: "./internal/task", run: "TestTimersBeyond",
+	},
+	{
+		name: "timers are known from where they were before a rollback", file: "internal/task/upcoming.go",
+		old: `			u.before = u.known[0]
+`, new: ``,
+		packages: "./internal/task", run: "TestKnownTimers",
+	},
+	{
+		name: "room that was reserved before is kept", file: "statestore/room.go",
+		old: `		t.unreserve()
+`, new: ``,
+		packages: "./statestore", run: "TestReserveOfSeveral",
+	},
+	{
 		name: "a restore that leaves control records out", file: "restore.go",
 		old: `kgo.KeepControlRecords(), `, new: ``,
 		packages: "./streamtest", run: "TestRestoreOfATail",

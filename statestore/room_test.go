@@ -144,3 +144,26 @@ func TestCloseSaysWhatWasNotWritten(t *testing.T) {
 		t.Fatalf("%v", got)
 	}
 }
+
+func TestReserveOfSeveralTasksGivesAllOfItBack(t *testing.T) {
+	r := newRig(t, nil)
+	a, b := r.acquire(0), r.acquire(1)
+	defer a.Release()
+	defer b.Release()
+	putBytes(t, a, 50_000)
+	putBytes(t, b, 80_000)
+	for range 2 { // the second time after an answer that asked for another try
+		if err := r.db.Reserve(a, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := r.db.MemoryUsed().Reserved
+	a.Apply(statestore.Position{Checkpoint: statestore.Checkpoint{N: 1}})
+	if left := r.db.MemoryUsed().Reserved; left <= 0 || left >= one {
+		t.Fatalf("%d of %d reserved bytes are left for the other task", left, one)
+	}
+	b.Discard()
+	if left := r.db.MemoryUsed().Reserved; left != 0 {
+		t.Fatalf("%d bytes stay reserved for ever", left)
+	}
+}

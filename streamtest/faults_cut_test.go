@@ -163,3 +163,19 @@ func TestRestoreAfterMarkersWereCutSinceItsBegin(t *testing.T) {
 		c.AwaitCommitted("events", 6)
 	})
 }
+
+// Several buckets are live: the changelog of the markers is cut below the oldest of them, no further.
+func TestMarkersOfEveryLiveBucketSurviveTheCut(t *testing.T) {
+	play(t, setting{}, func(s *scene) {
+		for _, id := range []string{"a", "b", "c"} {
+			s.c.Pass(window / 4)
+			s.goesOn(id)
+		}
+		s.c.Pass(2 * time.Minute) // cleanUpInterval, a few times
+		s.a.Kill(100)
+		s.a.LoseDisk()
+		s.a.Start()
+		s.c.AwaitTasks(1)
+		s.goesOn("a", "b", "c", "d") // duplicates, but for the last
+	})
+}

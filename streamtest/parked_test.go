@@ -201,3 +201,76 @@ func driveRandomPolicies(t *testing.T, seed uint64) {
 		}
 	}
 }
+
+// The beginning of a queue that was remembered in a transaction that was aborted is forgotten with it.
+func TestQueueThatWasWorkedOffInAnAbortedTransactionIsWorkedOffAgain(t *testing.T) {
+	var start time.Time
+	const queued = 60
+	topo := twoNodes(processor.DeadLetter(), processor.DelayedRetryInOrder(processor.DeadLetter(), time.Second),
+		func(node, _ string, now time.Time) bool { return node == "b" && now.Sub(start) < time.Second })
+	d := streamtest.New(t, topo, streamtest.Options{})
+	start = d.Now()
+	for i := range queued {
+		d.Pipe("in", streamtest.Text("k", fmt.Sprint(i)))
+	}
+	d.Commit()
+	d.Advance(2 * time.Second)
+	d.Abort()
+	d.Run()
+	d.Pipe("in", streamtest.Text("k", "after"))
+	d.Commit()
+	d.Advance(24 * time.Hour)
+	d.Commit()
+	if n := len(d.Parked()); n != 0 {
+		t.Fatalf("%d records wait for ever", n)
+	}
+	for i, r := range d.Output("out") {
+		if want := fmt.Sprint(i); i < queued && string(r.Value) != want {
+			t.Fatalf("output %d is %s: out of order", i, r.Value)
+		}
+	}
+	if n := len(d.Output("out")); n != queued+1 {
+		t.Fatalf("%d outputs", n)
+	}
+}
+
+// A record that waits without order joins a queue of which the beginning is remembered, in front of it.
+func TestRecordThatJoinsALongQueueInFrontIsItsHead(t *testing.T) {
+	var start time.Time
+	const queued = 60
+	topo := twoNodes(
+		processor.DelayedRetry(processor.DeadLetter(), time.Second),
+		processor.DelayedRetryInOrder(processor.DeadLetter(), 500*time.Millisecond, time.Second, time.Hour),
+		func(node, value string, now time.Time) bool {
+			since := now.Sub(start)
+			switch {
+			case value+node == "earlya":
+				return since < time.Second
+			case value+node == "earlyb":
+				return since < 90*time.Second
+			case value == "last" && node == "b":
+				return since < 120*time.Second
+			case node == "b":
+				return since < 400*time.Millisecond
+			}
+			return false
+		})
+	d := streamtest.New(t, topo, streamtest.Options{})
+	start = d.Now()
+	d.Pipe("in", streamtest.Text("k", "early"))
+	for i := range queued {
+		d.Pipe("in", streamtest.Text("k", fmt.Sprint(i)))
+	}
+	d.Pipe("in", streamtest.Text("k", "last"))
+	d.Commit()
+	d.Advance(700 * time.Millisecond) // the queue was worked off but for its last, which failed again
+	d.Pipe("in", streamtest.Text("k", "behind"))
+	d.Advance(24 * time.Hour)
+	d.Commit()
+	if n := len(d.Parked()); n != 0 || len(d.DeadLetters()) != 0 {
+		t.Fatalf("%d records wait for ever, %d dead letters", n, len(d.DeadLetters()))
+	}
+	if n := len(d.Output("out")); n != queued+3 {
+		t.Fatalf("%d outputs", n)
+	}
+}

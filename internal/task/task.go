@@ -317,8 +317,10 @@ func (t *Task) StepOnly(input int, raw *record.Raw, now time.Time) error {
 // admit runs a record that the position check let through.
 func (t *Task) admit(s *source, raw *record.Raw) error {
 	t.begin(s, raw)
-	refused := t.boundTimestamp(s, raw) // before the verdict: a timestamp from the far future must not vouch for an id from there
-	t.setMark()                         // before the verdict, which may refer to the bytes of a marker: a mark may move what is written
+	// Before the verdict, which a timestamp from the far future must not vouch for, and which may refer to the bytes of a marker: a mark
+	// may move what is written.
+	refused := t.boundTimestamp(s, raw)
+	t.setMark()
 	d, err := t.check(s, t.current.raw, s.origin)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package task
 
 import (
 	"context"
+	"encoding/binary"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -174,5 +175,48 @@ func TestFiringTimersTakesStepsInProportion(t *testing.T) {
 		if got := steps(n); got > uint64(5*n) {
 			t.Errorf("%d timers took %d steps", n, got)
 		}
+	}
+}
+
+func TestTimersBeyondTheBoundAreNotForgotten(t *testing.T) {
+	_, ts := openTimers(t)
+	if _, err := ts.earliest(statestore.WallClock); err != nil { // all are known: there are none
+		t.Fatal(err)
+	}
+	const n = 2 * maxUpcoming
+	for i := range n {
+		if err := ts.put(&firing{clock: statestore.WallClock, due: int64(i), key: binary.BigEndian.AppendUint32(nil, uint32(i))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range n {
+		f, err := ts.next(statestore.WallClock, n)
+		if err != nil || f == nil || f.due != int64(i) {
+			t.Fatalf("timer %d: %+v, %v", i, f, err)
+		}
+		if _, err := ts.cancel(f.store, f.key, f.name); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestKnownTimersAreFoundAfterALongRollback(t *testing.T) {
+	_, ts := openTimers(t)
+	put := func(i int) {
+		if err := ts.put(&firing{clock: statestore.WallClock, due: int64(i), key: binary.BigEndian.AppendUint32(nil, uint32(i))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(7)
+	if _, err := ts.earliest(statestore.WallClock); err != nil {
+		t.Fatal(err)
+	}
+	ts.task.setMark()
+	for i := range 2 * maxUpcoming {
+		put(100 + i)
+	}
+	ts.task.rollback()
+	if due, err := ts.earliest(statestore.WallClock); err != nil || due != 7 {
+		t.Fatalf("the first timer is due at %d, %v", due, err)
 	}
 }

@@ -29,7 +29,8 @@ type StartFrom uint8
 const (
 	// StartEarliest begins at the first record that the topic has. The default: nothing is skipped silently.
 	StartEarliest StartFrom = iota
-	// StartLatest begins at the end of the topic.
+	// StartLatest begins behind the last record that is visible at the first start, which is made durable at once. A partition
+	// that is added while the application runs begins at its first record.
 	StartLatest
 )
 
@@ -78,7 +79,8 @@ type Config struct {
 	StartFrom StartFrom
 	// AcceptSkip accepts committed offsets that were moved beyond the state's position on purpose.
 	AcceptSkip bool
-	// AcceptRecreated names input topics that were deleted and created again on purpose, or that lost their end.
+	// AcceptRecreated names input topics that were deleted and created again on purpose, or that lost their end. Behind a lost end,
+	// a new record without an id has the output ids of the one that was lost at its offset.
 	AcceptRecreated []string
 	// AcceptChanges holds the words, printed by a refused start, that accept a change of the topology on purpose.
 	AcceptChanges []string

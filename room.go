@@ -15,7 +15,8 @@ import (
 // by the end of its transaction. A worker that finds no room for its transaction
 //
 //	joins the queue            the others commit what they have open, checkpoint it, and begin nothing new
-//	waits, with the overlay    while the broker's patience lasts; one that others are ahead of, only while something is being written
+//	waits, with the overlay    while the broker's patience lasts, and for a moment when the group or a stop calls; one that others
+//	                           are ahead of, only while something is being written
 //	else gives it up           and waits without an overlay, as a member of the group that hands tasks over when it is asked to,
 //	                           until it is first in the queue and there is room; then it processes the same records again
 //
@@ -101,6 +102,7 @@ func (w *worker) reserve(ctx context.Context, dirty []*running) error {
 func (w *worker) awaitRoom(ctx context.Context, states []*statestore.Task) error {
 	db := w.app.db
 	w.enterRoom()
+	var called time.Time
 	for {
 		changed := db.Room()
 		if err := w.relieve(); err != nil {
@@ -110,7 +112,10 @@ func (w *worker) awaitRoom(ctx context.Context, states []*statestore.Task) error
 			return err
 		}
 		w.app.wakeWorkers()
-		left := w.patience()
+		if called.IsZero() && w.called() {
+			called = time.Now()
+		}
+		left := w.patience(called)
 		if left <= 0 {
 			w.short.gaveUp = true
 			for _, s := range states {
@@ -125,14 +130,22 @@ func (w *worker) awaitRoom(ctx context.Context, states []*statestore.Task) error
 	}
 }
 
-// patience is how long the open transaction may still wait: what is left after it must do for its end. Where only overlays are
-// left, one that others are ahead of gives up at once: they may wait for its overlay.
-func (w *worker) patience() time.Duration {
+// callPatience is how long who calls for an end of the open transaction waits for its room: a checkpoint that is nearly written is
+// worth that, and the group has more patience.
+const callPatience = 3 * time.Second
+
+// patience is how long the open transaction may still wait, called for since then if at all: what is left after it must do for its
+// end. Where only overlays are left, one that others are ahead of gives up at once: they may wait for its overlay.
+func (w *worker) patience(called time.Time) time.Duration {
 	used := w.app.db.MemoryUsed()
 	if w.app.room.ahead(w) > 0 && used.Active+used.Frozen+used.Clean == 0 {
 		return 0
 	}
-	return time.Until(w.began.Add(w.app.cfg.TransactionTimeout / 4 * 3))
+	left := time.Until(w.began.Add(w.app.cfg.TransactionTimeout / 4 * 3))
+	if !called.IsZero() {
+		left = min(left, time.Until(called.Add(min(callPatience, w.app.cfg.RebalanceTimeout/4))))
+	}
+	return left
 }
 
 func awaitChange(ctx context.Context, changed <-chan struct{}, most time.Duration) error {

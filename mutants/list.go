@@ -393,6 +393,13 @@ var mutants = []mutant{
 		packages: "./streamtest", run: "TestDiskThatIsSlower",
 	},
 	{
+		name:     "a transaction that waits for room keeps the group waiting",
+		file:     "room.go",
+		old:      `called.IsZero() && w.called()`,
+		new:      `called.IsZero() && w.stopping.Load()`,
+		packages: "./streamtest", run: "TestRebalanceWhileATransactionWaits",
+	},
+	{
 		name:     "a stop waits for a disk that fails",
 		file:     "ownership.go",
 		old:      `r.ticket != nil && !w.diskFails()`,

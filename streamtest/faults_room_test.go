@@ -94,6 +94,48 @@ func TestWorkersShareTheMemoryBudget(t *testing.T) {
 	}
 }
 
+// TestRebalanceWhileATransactionWaitsForRoom: the group does not wait for the disk. The transaction is given up before the patience of
+// the group ends, and its records are processed when there is room.
+func TestRebalanceWhileATransactionWaitsForRoom(t *testing.T) {
+	h := newHoard()
+	h.simulateWith(t, 2, func(cfg *oncemill.Config) { cfg.TransactionTimeout = 10 * time.Minute }, func(t *testing.T, c *streamtest.Cluster) {
+		const n = 400
+		a := c.Start("a")
+		c.AwaitTasks(2)
+		frozen := a.FreezeAt(string(step.Ingest), 1)
+		h.send(c, 0, n)
+		frozen.Await()
+		c.Pass(20 * time.Second)
+		began := time.Now()
+		b := c.Start("b")
+		c.Until("b to have a task", func() bool { return len(b.Tasks()) > 0 || time.Since(began) > 9*time.Minute })
+		if took := time.Since(began); took > 15*time.Second {
+			t.Errorf("the rebalance took %v", took)
+		}
+		frozen.Thaw()
+		h.verify(t, c, n)
+	})
+}
+
+// TestCleanStopWhileATransactionWaitsForRoom does not wait for it as long as the broker would.
+func TestCleanStopWhileATransactionWaitsForRoom(t *testing.T) {
+	h := newHoard()
+	h.simulateWith(t, 1, func(cfg *oncemill.Config) { cfg.TransactionTimeout = 10 * time.Minute }, func(t *testing.T, c *streamtest.Cluster) {
+		const n = 400
+		a := c.Start("a")
+		c.AwaitTasks(1)
+		a.FailWrites(syscall.ENOSPC)
+		h.send(c, 0, n)
+		c.Pass(20 * time.Second)
+		if err := a.Stop(); err != nil && problem.CodeOf(err) != problem.StoreIO { // of the engine, which closes its files
+			t.Fatal(err)
+		}
+		a.FailWrites(nil)
+		a.Start()
+		h.verify(t, c, n)
+	})
+}
+
 // burst writes as many values of hoardBytes as a record says, and confirms it.
 type burst struct {
 	topo  *topology.Topology

@@ -107,7 +107,7 @@ func try(m mutant) (r result) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	args := append([]string{"test", "-overlay", overlay, "-count=1", "-failfast", "-timeout", testLimit.String(), "-run", m.run}, strings.Fields(m.packages)...)
+	args := append([]string{"test", "-overlay", overlay, "-count=1", "-failfast", "-vet=off", "-ldflags=-s -w", "-timeout", testLimit.String(), "-run", m.run}, strings.Fields(m.packages)...)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()

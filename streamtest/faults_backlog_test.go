@@ -21,6 +21,7 @@ func backlog(c *streamtest.Cluster, n int) {
 
 // TestStopInABacklog: a clean stop ends after the record under way and a commit, not after everything that one poll has returned.
 func TestStopInABacklog(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		backlog(c, 300)
@@ -35,6 +36,7 @@ func TestStopInABacklog(t *testing.T) {
 
 // TestRebalanceInABacklog: R11. A waiting rebalance makes the commit due; it does not wait for the rest of the poll.
 func TestRebalanceInABacklog(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{Partitions: 2}, func(t *testing.T, c *streamtest.Cluster) {
 		backlog(c, 600)
@@ -54,6 +56,7 @@ func TestRebalanceInABacklog(t *testing.T) {
 // What a commit in the middle of a poll leaves in hand is processed without another look at the brokers, once, and checkpoints have
 // their moment between two transactions. A backlog would keep them waiting until its end.
 func TestCheckpointsInABacklog(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	o := streamtest.ClusterOptions{Configure: configure(func(cfg *oncemill.Config) { cfg.CommitRecords, cfg.CheckpointRecords = 10, 10 })}
 	l.simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
@@ -69,6 +72,7 @@ func TestCheckpointsInABacklog(t *testing.T) {
 
 // Records of a slow handler do not wait for the end of a poll to become visible.
 func TestCommitIntervalInABacklog(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		backlog(c, 20)
@@ -82,6 +86,7 @@ func TestCommitIntervalInABacklog(t *testing.T) {
 
 // What is in hand of a task that goes is not processed here, also when the task comes back at once.
 func TestTaskThatComesBackInABacklog(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{Partitions: 2}, func(t *testing.T, c *streamtest.Cluster) {
 		backlog(c, 120)

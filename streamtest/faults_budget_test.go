@@ -102,6 +102,7 @@ func (h *hoard) verify(t *testing.T, c *streamtest.Cluster, n int) {
 // TestKillDuringARestoreThatWritesChunks: a state above the memory budget is written while it is restored, with its position;
 // the next start goes on from there, and a half restored task is never served.
 func TestKillDuringARestoreThatWritesChunks(t *testing.T) {
+	t.Parallel()
 	h := newHoard()
 	h.simulate(t, func(t *testing.T, c *streamtest.Cluster) {
 		const n = 400

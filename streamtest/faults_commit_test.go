@@ -30,6 +30,7 @@ var crashSteps = []struct {
 }
 
 func TestCrashInACommit(t *testing.T) {
+	t.Parallel()
 	for _, at := range crashSteps {
 		for _, lost := range losses {
 			t.Run(fmt.Sprintf("%s/%d%%", at.step, lost), func(t *testing.T) {
@@ -82,6 +83,7 @@ func (s *scene) unknown(loss streamtest.Loss, message streamtest.Message) {
 // The process lives, and EndTxn or its answer is missing: with an answer that never comes, and with one that comes when nobody
 // waits for it.
 func TestR5UnknownOutcome(t *testing.T) {
+	t.Parallel()
 	for _, lostRequest := range []bool{true, false} {
 		for _, delay := range []time.Duration{0, 30 * time.Second} {
 			t.Run(fmt.Sprintf("request lost %v, %v late", lostRequest, delay), func(t *testing.T) {
@@ -100,6 +102,7 @@ func TestR5UnknownOutcome(t *testing.T) {
 
 // The commit was executed, and its answer is dropped, or says UNKNOWN_SERVER_ERROR, or something that sounds final.
 func TestS5ExecutedCommitIsAnsweredWithAnError(t *testing.T) {
+	t.Parallel()
 	for _, e := range []*kerr.Error{nil, kerr.UnknownServerError, kerr.RequestTimedOut, kerr.InvalidTxnState, kerr.InvalidProducerEpoch} {
 		t.Run(fmt.Sprint(e), func(t *testing.T) {
 			play(t, setting{}, func(s *scene) {
@@ -119,6 +122,7 @@ func TestS5ExecutedCommitIsAnsweredWithAnError(t *testing.T) {
 
 // TestUnknownOutcomeOfATransactionThatOnlyFiredTimers: no offset moves, so only the counter can tell.
 func TestUnknownOutcomeOfATransactionThatOnlyFiredTimers(t *testing.T) {
+	t.Parallel()
 	for _, lostRequest := range []bool{true, false} {
 		t.Run(fmt.Sprintf("request lost %v", lostRequest), func(t *testing.T) {
 			l := newLedger(ledgerOptions{})
@@ -156,6 +160,7 @@ func TestUnknownOutcomeOfATransactionThatOnlyFiredTimers(t *testing.T) {
 
 // TestStopDuringAnOutage: a clean stop that cannot commit ends within its limit, and says so; nothing is lost.
 func TestStopDuringAnOutage(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -181,6 +186,7 @@ func TestStopDuringAnOutage(t *testing.T) {
 
 // TestOutputsOfOldRecordsAreRetried: a broker that refuses once must not cost more than a retry, however old the input is.
 func TestOutputsOfOldRecordsAreRetried(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")

@@ -25,6 +25,7 @@ import (
 // already old. When the next start comes 20 h later, they are gone, the chunk counts as younger than 24 h, and a deleted key is
 // back for ever.
 func TestADeletedKeyDoesNotRiseFromAnInterruptedRestore(t *testing.T) {
+	t.Parallel()
 	h := &hoard{topo: topology.New("hoard"), store: statestore.KeyValue("values", serde.String(), serde.Bytes())}
 	in := topology.Source(h.topo, "in", "in", serde.String(), serde.Bytes())
 	topology.Process(h.topo, "keep", in, func(ctx *processor.Context[string, []byte], r record.Record[string, []byte]) error {
@@ -102,6 +103,7 @@ func hasTombstone(c *streamtest.Cluster, topic string) bool {
 // The old owner deletes expired markers from the changelog (it does so up to 30 s after the commit that made them superfluous)
 // between the new owner's ListOffsets and its first Fetch.
 func TestRestoreWhileTheOldOwnerCutsTheMarkers(t *testing.T) {
+	t.Parallel()
 	const markersLog = "ledger-commands-markers-changelog"
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
@@ -127,6 +129,7 @@ func TestRestoreWhileTheOldOwnerCutsTheMarkers(t *testing.T) {
 
 // The previous owner deletes expired markers after the restore has listed the starts of the changelogs.
 func TestRestoreAfterMarkersWereCutSinceItsBegin(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -166,6 +169,7 @@ func TestRestoreAfterMarkersWereCutSinceItsBegin(t *testing.T) {
 
 // Several buckets are live: the changelog of the markers is cut below the oldest of them, no further.
 func TestMarkersOfEveryLiveBucketSurviveTheCut(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		for _, id := range []string{"a", "b", "c"} {
 			s.c.Pass(window / 4)

@@ -17,6 +17,7 @@ func often(cfg *oncemill.Config) { cfg.CheckpointInterval = time.Second }
 
 // Everything comes back from the changelogs, markers included: a duplicate is still a duplicate.
 func TestS44DiskLost(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -42,6 +43,7 @@ func TestS44DiskLost(t *testing.T) {
 
 // Markers lie in buckets, and their changelog is append-only: an evicted marker does not come back with the changelog, and a live one does.
 func TestR8EvictedMarkerAfterDiskLoss(t *testing.T) {
+	t.Parallel()
 	for _, lose := range []bool{false, true} {
 		t.Run(fmt.Sprintf("disk lost %v", lose), func(t *testing.T) {
 			l := newLedger(ledgerOptions{window: time.Minute})
@@ -92,6 +94,7 @@ func TestR8EvictedMarkerAfterDiskLoss(t *testing.T) {
 
 // TestDamagedTable: a checksum error costs the local state, never a record.
 func TestDamagedTable(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{Partitions: 3}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -115,6 +118,7 @@ func TestDamagedTable(t *testing.T) {
 
 // TestDiskFull: a checkpoint that cannot be written is tried again; meanwhile the work goes on in memory, and a crash replays.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	for _, crash := range []bool{false, true} {
 		t.Run(fmt.Sprintf("crash %v", crash), func(t *testing.T) {
 			l := newLedger(ledgerOptions{})
@@ -147,6 +151,7 @@ func TestDiskFull(t *testing.T) {
 
 // TestCrashInACheckpoint: before the freeze, while it is being written, before the reader is renewed.
 func TestCrashInACheckpoint(t *testing.T) {
+	t.Parallel()
 	for _, at := range []step.Step{step.Freeze, step.Ingest, step.Renew} {
 		for _, lost := range losses {
 			t.Run(fmt.Sprintf("%s/%d%%", at, lost), func(t *testing.T) {
@@ -176,6 +181,7 @@ func TestCrashInACheckpoint(t *testing.T) {
 // logs go on from where the state ends. (Compaction in kfake moves the start of a log to its first record, which compaction in Kafka
 // does not do; the first record of each log here is one that stays.)
 func TestLongAbsence(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{window: 7 * 24 * time.Hour})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		const taskLog = "ledger-commands-task-changelog"
@@ -221,6 +227,7 @@ func TestLongAbsence(t *testing.T) {
 
 // TestLongAbsenceOfAnIdleTask: a position that equals the end of the log is fresh, whatever its age.
 func TestLongAbsenceOfAnIdleTask(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{window: 7 * 24 * time.Hour})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")

@@ -124,6 +124,7 @@ func enumerate(t *testing.T, fresh func() *history, lossesOf func(crash int) []i
 
 // TestEveryCrash: each part of the unsynced data lost, at every step.
 func TestEveryCrash(t *testing.T) {
+	t.Parallel()
 	if n := enumerate(t, story, func(int) []int { return losses }); n < 100 {
 		t.Fatalf("only %d crashes", n)
 	}

@@ -30,6 +30,7 @@ func stuck(t *testing.T, c *streamtest.Cluster, a *streamtest.Process) (n int) {
 // TestDiskFullUntilTheMemoryBudgetIsGone: checkpoints fail until nothing more fits. Then nothing is committed any more and nothing ends;
 // what was confirmed stays. The rest follows when there is room, or when the process comes back on another disk.
 func TestDiskFullUntilTheMemoryBudgetIsGone(t *testing.T) {
+	t.Parallel()
 	for _, crash := range []bool{false, true} {
 		t.Run(fmt.Sprintf("crash %v", crash), func(t *testing.T) {
 			h := newHoard()
@@ -68,6 +69,7 @@ func TestDiskFullUntilTheMemoryBudgetIsGone(t *testing.T) {
 // TestDiskFullHoldsUpEveryWorker: what one worker has committed takes the whole budget; the other one, which has nothing of its own
 // to write, waits with it and is not the one to end.
 func TestDiskFullHoldsUpEveryWorker(t *testing.T) {
+	t.Parallel()
 	h := newHoard()
 	h.simulateWith(t, 2, func(cfg *oncemill.Config) { cfg.Workers = 2 }, func(t *testing.T, c *streamtest.Cluster) {
 		const each = 200

@@ -22,6 +22,7 @@ import (
 // A broker that has just come up and does not know a topic yet answers so. That is an outage,
 // no reason to end the application or to give a record up.
 func TestTransientUnknownTopicOnFetch(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -38,6 +39,7 @@ func TestTransientUnknownTopicOnFetch(t *testing.T) {
 
 // Nor is it one when an output is produced, however often it is said: the topic is there.
 func TestTransientUnknownTopicOnProduce(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int{1, 3, 10} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			l := newLedger(ledgerOptions{produce: processor.DeadLetter()})
@@ -58,6 +60,7 @@ func TestTransientUnknownTopicOnProduce(t *testing.T) {
 
 // TestDynamicTopicFirstMetDuringAnOutage: the brokers cannot be asked for a topic. That says nothing about the record.
 func TestDynamicTopicFirstMetDuringAnOutage(t *testing.T) {
+	t.Parallel()
 	topo := topology.New("dynamic")
 	topo.Defaults(processor.Policies{Encode: processor.Skip()})
 	in := topology.Source(topo, "in", "in", serde.String(), serde.String())
@@ -85,6 +88,7 @@ func TestDynamicTopicFirstMetDuringAnOutage(t *testing.T) {
 
 // A topic of the topology that is gone is nobody's fault: the application stops, and loses nothing.
 func TestSinkTopicThatIsGone(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{produce: processor.DeadLetter(), process: processor.DeadLetter()})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -117,6 +121,7 @@ func TestSinkTopicThatIsGone(t *testing.T) {
 // A topic that a record names, and that is gone, is the fault of the records that name it: of those whose outputs were on their way it
 // meets the produce policy, of later ones the encode policy. When it comes back, it is used again.
 func TestDynamicTopicThatIsGone(t *testing.T) {
+	t.Parallel()
 	topo := topology.New("dynamic")
 	topo.Defaults(processor.Policies{Produce: processor.DeadLetter(), Encode: processor.DeadLetter()})
 	in := topology.Source(topo, "in", "in", serde.String(), serde.String())
@@ -155,6 +160,7 @@ func TestDynamicTopicThatIsGone(t *testing.T) {
 
 // A sink topic that was deleted and made again under a running application is written on; the client alone would hold on to the old one.
 func TestSinkTopicThatIsMadeAgain(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{produce: processor.DeadLetter()})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -175,6 +181,7 @@ func TestSinkTopicThatIsMadeAgain(t *testing.T) {
 
 // A changelog that was made again is empty: the application stops before it writes on as if nothing had happened.
 func TestChangelogThatIsMadeAgainStops(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{process: processor.DeadLetter()})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")

@@ -17,6 +17,7 @@ import (
 // A process stands still inside its commit, past its session; another one takes the task and commits; the first one goes on. Its
 // transaction is never seen, and its state equals the other's in the end.
 func TestS40Zombie(t *testing.T) {
+	t.Parallel()
 	for _, at := range []step.Step{step.Process, step.Seal, step.Flush, step.Reserve, step.CommitOffsets, step.EndTxn} {
 		t.Run(string(at), func(t *testing.T) {
 			play(t, setting{}, func(s *scene) {
@@ -47,6 +48,7 @@ func TestS40Zombie(t *testing.T) {
 
 // It stands still between the answer and the local apply. What it applies late is what is committed.
 func TestS40ZombieAfterItsCommit(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		frozen := s.a.FreezeAt(string(step.Confirmed), 1)
 		s.send(account("n", "k", "add 1"))
@@ -72,6 +74,7 @@ func steady(c *streamtest.Cluster, prefix string, n int, pause time.Duration) {
 
 // TestSecondInstanceJoinsAndLeaves: in the middle of the work; nothing runs twice.
 func TestSecondInstanceJoinsAndLeaves(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{Partitions: 4}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -97,6 +100,7 @@ func TestSecondInstanceJoinsAndLeaves(t *testing.T) {
 }
 
 func TestS43CleanMoveThenADuplicate(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		s.stop(s.a)
 		b := s.c.Start("b")
@@ -132,6 +136,7 @@ func atRevocation(t *testing.T, before, act func(s *scene)) {
 
 // A waiting rebalance makes the commit due, and the task goes only after it.
 func TestR11RevokeWhileATransactionIsOpen(t *testing.T) {
+	t.Parallel()
 	var revoke *streamtest.StepHook
 	atRevocation(t, func(s *scene) {
 		revoke = s.a.CallAt(string(step.Revoke), 1, func() {
@@ -152,6 +157,7 @@ func TestR11RevokeWhileATransactionIsOpen(t *testing.T) {
 // While the owner is held before its commit, its revocation is not answered, so nobody else is given the task, however long it
 // takes.
 func TestR11TaskMovesOnlyWhenItsOwnerHasLetGo(t *testing.T) {
+	t.Parallel()
 	atRevocation(t, func(*scene) {}, func(s *scene) {
 		held := s.a.FreezeAt(string(step.Seal), 1)
 		b := s.c.Start("b")
@@ -167,6 +173,7 @@ func TestR11TaskMovesOnlyWhenItsOwnerHasLetGo(t *testing.T) {
 
 // TestRollingRestart: static members come back within their session; the group never rebalances.
 func TestRollingRestart(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{Partitions: 6}, func(t *testing.T, c *streamtest.Cluster) {
 		names := []string{"a", "b", "c"}
@@ -197,6 +204,7 @@ func TestRollingRestart(t *testing.T) {
 // TestWorkersOfOneProcessExchangeTasks: a worker is thrown out of the group by an operator; the other one of its process takes its
 // tasks, with their state in memory, and gives them back.
 func TestWorkersOfOneProcessExchangeTasks(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	o := streamtest.ClusterOptions{Partitions: 4, Configure: configure(func(cfg *oncemill.Config) {
 		cfg.Workers = 2
@@ -227,6 +235,7 @@ func TestWorkersOfOneProcessExchangeTasks(t *testing.T) {
 // TestFrozenDeltaOfATaskThatMovesAwayComesBackAndIsDropped: the ingest of a checkpoint is held up; meanwhile its task goes, works
 // elsewhere, and comes back to a disk that must be dropped. What lands late must not bring anything back.
 func TestFrozenDeltaOfATaskThatMovesAwayComesBackAndIsDropped(t *testing.T) {
+	t.Parallel()
 	play(t, with(often), func(s *scene) {
 		s.send(account("gone0", "gone", "add 1"))
 		s.verified()
@@ -261,6 +270,7 @@ func TestFrozenDeltaOfATaskThatMovesAwayComesBackAndIsDropped(t *testing.T) {
 
 // TestLeadersAndCoordinatorsMove: under load, on three brokers.
 func TestLeadersAndCoordinatorsMove(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{Brokers: 3, Partitions: 2}, func(t *testing.T, c *streamtest.Cluster) {
 		c.Start("a")
@@ -277,6 +287,7 @@ func TestLeadersAndCoordinatorsMove(t *testing.T) {
 
 // TestLostAnswers: of each request of a commit, once as lost request and once as lost answer.
 func TestLostAnswers(t *testing.T) {
+	t.Parallel()
 	for _, key := range []kmsg.Key{kmsg.Produce, kmsg.TxnOffsetCommit, kmsg.EndTxn, kmsg.Heartbeat, kmsg.Fetch, kmsg.InitProducerID, kmsg.OffsetFetch, kmsg.ListOffsets, kmsg.JoinGroup, kmsg.SyncGroup} {
 		for _, request := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s/request %v", key.Name(), request), func(t *testing.T) {

@@ -20,6 +20,7 @@ const ledgerLetters = "ledger-dead-letters"
 
 // TestTimerThatPanics: it harms no record and no other timer, and its dead letter names it.
 func TestTimerThatPanics(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{timer: processor.DeadLetter()})
 	l.onTimer = func(ctx *processor.Context[string, string]) error {
 		if balance, _, err := l.balances.Get(ctx, "bad"); err != nil || balance >= 100 {
@@ -58,6 +59,7 @@ func TestTimerThatPanics(t *testing.T) {
 // slow one can be committed, since its transaction opens when its outputs are sent. Nothing loops, and afterwards records
 // share transactions again.
 func TestHandlerSlowerThanTheTransactionTimeout(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{process: processor.DeadLetter()})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		messages := append(adds("before", "k", 3), account("slow", "k", "slow 15"))
@@ -83,6 +85,7 @@ func TestHandlerSlowerThanTheTransactionTimeout(t *testing.T) {
 // TestHandlerThatIsTooSlowAlone: a transaction that fails although the slow record was alone in it. On its next run the record
 // meets its failure policy.
 func TestHandlerThatIsTooSlowAlone(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{process: processor.DeadLetter()})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		messages := append(adds("before", "k", 3), account("slow", "k", "slow 15"))
@@ -106,6 +109,7 @@ func TestHandlerThatIsTooSlowAlone(t *testing.T) {
 
 // TestSlowHandlerWithinTheTransactionTimeout: nothing is aborted.
 func TestSlowHandlerWithinTheTransactionTimeout(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{process: processor.DeadLetter()})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -125,6 +129,7 @@ func TestSlowHandlerWithinTheTransactionTimeout(t *testing.T) {
 
 // TestOutputThatIsTooLarge: found when it is emitted; the record goes to the dead letters and leaves nothing else.
 func TestOutputThatIsTooLarge(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{process: processor.DeadLetter()})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -145,6 +150,7 @@ func TestOutputThatIsTooLarge(t *testing.T) {
 // TestOutputThatTheBrokerRefuses: the topic takes less than it did when the application started. The transaction is aborted; on
 // the re-run the record meets its produce policy, and its neighbours are committed once.
 func TestOutputThatTheBrokerRefuses(t *testing.T) {
+	t.Parallel()
 	for _, policy := range []string{"dead letter", "skip"} {
 		t.Run(policy, func(t *testing.T) {
 			produce := processor.Skip()
@@ -203,6 +209,7 @@ func produces(req kmsg.Request, topic string, size int) bool {
 
 // TestFailedPromiseIsNotIgnored: an output that a broker refuses with another error for a while is never missing.
 func TestFailedPromiseIsNotIgnored(t *testing.T) {
+	t.Parallel()
 	for _, e := range []*kerr.Error{kerr.NotLeaderForPartition, kerr.UnknownServerError, kerr.InvalidProducerEpoch, kerr.NotEnoughReplicas, kerr.InvalidTxnState} {
 		t.Run(e.Message, func(t *testing.T) {
 			l := newLedger(ledgerOptions{})
@@ -229,6 +236,7 @@ func TestFailedPromiseIsNotIgnored(t *testing.T) {
 // TestRefusedCommit: each error that a commit may meet, once. S5 is among them: the commit was executed and the answer is
 // UNKNOWN_SERVER_ERROR or REQUEST_TIMED_OUT.
 func TestRefusedCommit(t *testing.T) {
+	t.Parallel()
 	for _, key := range []kmsg.Key{kmsg.TxnOffsetCommit, kmsg.EndTxn} {
 		for _, e := range []*kerr.Error{kerr.UnknownServerError, kerr.RequestTimedOut, kerr.CoordinatorNotAvailable, kerr.NotCoordinator,
 			kerr.CoordinatorLoadInProgress, kerr.ConcurrentTransactions, kerr.InvalidProducerEpoch, kerr.ProducerFenced, kerr.InvalidTxnState, kerr.RebalanceInProgress} {
@@ -239,6 +247,7 @@ func TestRefusedCommit(t *testing.T) {
 
 // TestRefusedProducerID: the outcome of a commit is unknown, and the producer cannot be initialised at once.
 func TestRefusedProducerID(t *testing.T) {
+	t.Parallel()
 	for _, e := range []*kerr.Error{kerr.UnknownServerError, kerr.RequestTimedOut, kerr.CoordinatorNotAvailable, kerr.NotCoordinator,
 		kerr.CoordinatorLoadInProgress, kerr.ConcurrentTransactions} {
 		t.Run(e.Message, func(t *testing.T) { refusedOnce(t, kmsg.InitProducerID, e) })

@@ -18,6 +18,7 @@ import (
 // TestR6NewOwnerWaitsForTheOpenTransaction: the old owner has committed its offsets inside a transaction and stands still before
 // it ends it; the task moves; then the old owner goes on, and its commit is valid. Only a stable OffsetFetch waits for it.
 func TestR6NewOwnerWaitsForTheOpenTransaction(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	o := streamtest.ClusterOptions{Configure: configure(func(cfg *oncemill.Config) {
 		cfg.SessionTimeout, cfg.TransactionTimeout = 10*time.Second, 2*time.Minute
@@ -46,6 +47,7 @@ func TestR6NewOwnerWaitsForTheOpenTransaction(t *testing.T) {
 
 // TestAbortedInputIsNotProcessed: inputs are read with read_committed.
 func TestAbortedInputIsNotProcessed(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		c.Start("a")
@@ -73,6 +75,7 @@ func TestAbortedInputIsNotProcessed(t *testing.T) {
 
 // TestTransactionWithoutAnyRecord: no state and no output; the positions are committed all the same (docs/adr/0002).
 func TestTransactionWithoutAnyRecord(t *testing.T) {
+	t.Parallel()
 	topo := topology.New("nothing")
 	in := topology.Source(topo, "in", "in", serde.String(), serde.String())
 	out := topology.Process(topo, "swallow", in, func(*processor.Context[string, string], record.Record[string, string]) error { return nil })

@@ -20,6 +20,7 @@ import (
 // TestStateValueThatItsChangelogRefuses: what can fail because of one record must fail at it. A value above the limit of the
 // changelog aborts every transaction for five minutes; then the application ends, and does so again after each restart.
 func TestStateValueThatItsChangelogRefuses(t *testing.T) {
+	t.Parallel()
 	topo := topology.New("fat")
 	topo.Defaults(processor.Policies{Process: processor.DeadLetter(), Encode: processor.DeadLetter(), Produce: processor.DeadLetter()})
 	store := statestore.KeyValue("values", serde.String(), serde.Bytes())
@@ -54,6 +55,7 @@ func TestStateValueThatItsChangelogRefuses(t *testing.T) {
 // Timers and parked records are entries of changelogs too. What does not fit fails at its record: a timer by the process policy, a
 // record that cannot wait by what comes after its delayed retry, one that cannot wait behind another by what keeps the order.
 func TestTimersAndParkedRecordsThatTheirChangelogRefuses(t *testing.T) {
+	t.Parallel()
 	topo := topology.New("fat")
 	store := statestore.KeyValue("values", serde.String(), serde.String())
 	in := topology.Source(topo, "in", "in", serde.String(), serde.String())

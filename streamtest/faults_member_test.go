@@ -35,6 +35,7 @@ func lateJoin(c *streamtest.Cluster) (came chan struct{}, let func()) {
 // The client of a joins again by itself and tells nobody that anything was lost. The worker must not commit what it did meanwhile
 // as the new member.
 func TestZombieThatRejoinsUnderANewMemberID(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		held, let := lateJoin(s.c)
 		b := s.c.Start("b")
@@ -54,6 +55,7 @@ func TestZombieThatRejoinsUnderANewMemberID(t *testing.T) {
 // TestZombieThatGetsItsTaskBackUnnoticed: b is gone again when a is let in. The assignment of a has not changed in the eyes of its
 // client, so no callback names the task, and its state lacks what b has committed.
 func TestZombieThatGetsItsTaskBackUnnoticed(t *testing.T) {
+	t.Parallel()
 	play(t, with(func(cfg *oncemill.Config) { cfg.SessionTimeout = 10 * time.Second }), func(s *scene) {
 		held, let := lateJoin(s.c)
 		b := s.c.Start("b")
@@ -79,6 +81,7 @@ func TestZombieThatGetsItsTaskBackUnnoticed(t *testing.T) {
 // TestZombieThatRejoinsInTheMiddleOfItsCommit: a is a member again, under a new id, before it goes on with the commit of a
 // transaction that it began under the old one.
 func TestZombieThatRejoinsInTheMiddleOfItsCommit(t *testing.T) {
+	t.Parallel()
 	for _, at := range []step.Step{step.Seal, step.Flush, step.Reserve, step.CommitOffsets, step.EndTxn} {
 		t.Run(string(at), func(t *testing.T) {
 			play(t, with(func(cfg *oncemill.Config) { cfg.SessionTimeout = 10 * time.Second }), func(s *scene) {

@@ -40,6 +40,7 @@ func (s *scene) forgetOffsets(admin *kadm.Client) {
 
 // The records that the state includes are redeliveries.
 func TestS46OffsetMovedBack(t *testing.T) {
+	t.Parallel()
 	playStopped(t, setting{}, func(s *scene, admin *kadm.Client) {
 		s.moveOffset(admin, 0)
 	}, func(s *scene) {
@@ -50,6 +51,7 @@ func TestS46OffsetMovedBack(t *testing.T) {
 
 // The state comes from the changelogs first, and includes the records all the same.
 func TestS46OffsetMovedBackAndDiskLost(t *testing.T) {
+	t.Parallel()
 	playStopped(t, setting{}, func(s *scene, admin *kadm.Client) {
 		s.moveOffset(admin, 1)
 		s.a.LoseDisk()
@@ -60,6 +62,7 @@ func TestS46OffsetMovedBackAndDiskLost(t *testing.T) {
 }
 
 func TestOffsetMovedBeyondIsRefused(t *testing.T) {
+	t.Parallel()
 	playStopped(t, setting{}, func(s *scene, admin *kadm.Client) {
 		s.send(adds("skipped", "k", 2)...)
 		s.moveOffset(admin, 5)
@@ -72,6 +75,7 @@ func TestOffsetMovedBeyondIsRefused(t *testing.T) {
 }
 
 func TestOffsetMovedBeyondIsAcceptedOnPurpose(t *testing.T) {
+	t.Parallel()
 	skip := with(func(cfg *oncemill.Config) { cfg.AcceptSkip = true })
 	playStopped(t, skip, func(s *scene, admin *kadm.Client) {
 		s.send(adds("skipped", "k", 2)...)
@@ -96,6 +100,7 @@ func TestOffsetMovedBeyondIsAcceptedOnPurpose(t *testing.T) {
 
 // State without an offset is refused, with the offset to set; never "earliest".
 func TestS47OffsetMissing(t *testing.T) {
+	t.Parallel()
 	playStopped(t, setting{}, (*scene).forgetOffsets, func(s *scene) {
 		s.wantRefused(problem.OffsetMissing, "--to-offset 3")
 		s.ranOnce("m0", "m1", "m2")
@@ -104,6 +109,7 @@ func TestS47OffsetMissing(t *testing.T) {
 
 // The changelogs tell that there is state.
 func TestS47OffsetMissingAndDiskLost(t *testing.T) {
+	t.Parallel()
 	playStopped(t, setting{}, func(s *scene, admin *kadm.Client) {
 		s.a.LoseDisk()
 		s.forgetOffsets(admin)
@@ -124,6 +130,7 @@ func (s *scene) loseInput() {
 
 // TestOffsetOutOfRange: records that nobody has processed are gone from the input.
 func TestOffsetOutOfRange(t *testing.T) {
+	t.Parallel()
 	playStopped(t, setting{}, func(s *scene, _ *kadm.Client) { s.loseInput() }, func(s *scene) {
 		s.wantRefused(problem.OffsetOutOfRange, "1 records are gone")
 		s.wantRunsOf(s.t, "gone1", 0)
@@ -132,6 +139,7 @@ func TestOffsetOutOfRange(t *testing.T) {
 
 // TestOffsetOutOfRangeWhileRunning: the same, while the task reads.
 func TestOffsetOutOfRangeWhileRunning(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		s.a.Isolate()
 		s.loseInput()
@@ -143,6 +151,7 @@ func TestOffsetOutOfRangeWhileRunning(t *testing.T) {
 
 // TestInputTruncated: the input ends before the position: an unclean election lost records that were processed.
 func TestInputTruncated(t *testing.T) {
+	t.Parallel()
 	playStopped(t, setting{}, func(s *scene, _ *kadm.Client) { shortened(s.c, "commands", 2) }, func(s *scene) {
 		s.wantRefused(problem.InputTruncated, "commands/0")
 		s.ranOnce("m0", "m1", "m2")
@@ -152,6 +161,7 @@ func TestInputTruncated(t *testing.T) {
 // Where an input ends at this moment is as fleeting as under StartLatest: it is committed before what lies behind it is read. Else a
 // crash would bring the position back that the input does not have, and when it has grown beyond it, records would be skipped.
 func TestAcceptedEndOfATruncatedInputIsCommittedFirst(t *testing.T) {
+	t.Parallel()
 	var frozen *streamtest.StepHook
 	accept := with(func(cfg *oncemill.Config) { cfg.AcceptRecreated = []string{"commands"} })
 	playStopped(t, accept, func(s *scene, _ *kadm.Client) {
@@ -192,6 +202,7 @@ func shortened(c *streamtest.Cluster, topic string, end int64) {
 
 // Another topic of the same name is refused, and on purpose read from its beginning.
 func TestS48InputRecreated(t *testing.T) {
+	t.Parallel()
 	recreate := func(s *scene, _ *kadm.Client) {
 		s.c.Recreate("commands")
 		s.send(account("m0", "k", "add 1"), account("n0", "k", "add 1"))
@@ -217,6 +228,7 @@ func TestS48InputRecreated(t *testing.T) {
 }
 
 func TestS49PartitionsChanged(t *testing.T) {
+	t.Parallel()
 	playStopped(t, setting{}, func(s *scene, admin *kadm.Client) {
 		if _, err := admin.CreatePartitions(context.Background(), 1, "commands"); err != nil {
 			s.t.Fatal(err)
@@ -230,6 +242,7 @@ func TestS49PartitionsChanged(t *testing.T) {
 
 // TestStartFrom: a task without any state begins where StartFrom says.
 func TestStartFrom(t *testing.T) {
+	t.Parallel()
 	for from, want := range map[oncemill.StartFrom]int{oncemill.StartEarliest: 3, oncemill.StartLatest: 1} {
 		l := newLedger(ledgerOptions{})
 		o := streamtest.ClusterOptions{Configure: configure(func(cfg *oncemill.Config) { cfg.StartFrom = from })}
@@ -250,6 +263,7 @@ func TestStartFrom(t *testing.T) {
 // TestSourceThatStaysEmpty: its position is committed with the first transaction of the task, so that a position that is
 // missing later means that it was lost.
 func TestSourceThatStaysEmpty(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		replay, ok := s.c.Commits("ledger-commands-replay")[0]
 		if !ok || replay.Offset != 0 || replay.N == 0 {
@@ -264,6 +278,7 @@ func TestSourceThatStaysEmpty(t *testing.T) {
 // Where a task starts under StartLatest is committed before the first record: what arrives while the application runs is processed,
 // also when it crashes before it has committed anything else.
 func TestStartFromLatestLosesNothingAfterTheStart(t *testing.T) {
+	t.Parallel()
 	for _, lost := range []bool{false, true} {
 		t.Run(fmt.Sprintf("disk lost %v", lost), func(t *testing.T) {
 			l := newLedger(ledgerOptions{})
@@ -291,6 +306,7 @@ func startLatest(cfg *oncemill.Config) { cfg.StartFrom = oncemill.StartLatest }
 // One input has an offset, the other has none: that one begins at its end, once and for all. There is no state, so the offsets are
 // all that is known.
 func TestStartFromLatestOfAnInputWithoutAnOffset(t *testing.T) {
+	t.Parallel()
 	topo := topology.New("pass")
 	older := topology.Source(topo, "old", "old", serde.String(), serde.String())
 	newer := topology.Source(topo, "new", "new", serde.String(), serde.String())
@@ -328,6 +344,7 @@ func TestStartFromLatestOfAnInputWithoutAnOffset(t *testing.T) {
 
 // A start that could not be committed is not used: nothing is read before it is durable.
 func TestStartFromLatestWaitsUntilTheStartIsCommitted(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{Configure: configure(startLatest)}, func(t *testing.T, c *streamtest.Cluster) {
 		s := &scene{ledger: l, t: t, c: c, a: c.Start("a")}
@@ -346,6 +363,7 @@ func TestStartFromLatestWaitsUntilTheStartIsCommitted(t *testing.T) {
 
 // An answer without the partition is no committed offset 0.
 func TestOffsetFetchThatOmitsAPartition(t *testing.T) {
+	t.Parallel()
 	topo := topology.New("pass")
 	in := topology.Source(topo, "in", "in", serde.String(), serde.String())
 	topology.Sink(topo, "out", in, "out", serde.String(), serde.String())

@@ -15,6 +15,7 @@ import (
 // TestBrokersWithoutTransactionVersionTwo: before KIP-890 a commit needs AddOffsetsToTxn, and epochs stay the same. Crashes and
 // unknown outcomes end as they do with newer brokers.
 func TestBrokersWithoutTransactionVersionTwo(t *testing.T) {
+	t.Parallel()
 	old := streamtest.ClusterOptions{BrokerOptions: []kfake.Opt{kfake.MaxVersions(kversion.V3_6_0())}}
 	t.Run("crash", func(t *testing.T) {
 		l := newLedger(ledgerOptions{})
@@ -51,6 +52,7 @@ func TestBrokersWithoutTransactionVersionTwo(t *testing.T) {
 
 // Without them nothing fences a zombie.
 func TestR7EveryCommitNamesMemberAndGeneration(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		commits, bad := 0, 0

@@ -18,6 +18,7 @@ import (
 // A changelog that was deleted and created again is another one, however long it is: the state that was built from the old one is
 // dropped, and what the new one holds counts.
 func TestRestoreOfARecreatedChangelog(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		s.stop(s.a)
 		before := s.c.Broker().PartitionInfo(balancesLog, 0).HighWatermark
@@ -38,6 +39,7 @@ func TestRestoreOfARecreatedChangelog(t *testing.T) {
 // State ahead of what the group has committed is dropped, and nothing is processed from it: the offsets were set back with their metadata,
 // or the group has lost its last commits.
 func TestStateAheadOfTheCommittedOffsetsIsDropped(t *testing.T) {
+	t.Parallel()
 	playStopped(t, setting{}, func(s *scene, admin *kadm.Client) {
 		fetched, err := admin.FetchOffsets(s.t.Context(), "ledger")
 		if err != nil {
@@ -67,6 +69,7 @@ func TestStateAheadOfTheCommittedOffsetsIsDropped(t *testing.T) {
 
 // Records of a repartition topic are deleted when they were processed, and not one earlier.
 func TestOnlyProcessedRecordsAreDeleted(t *testing.T) {
+	t.Parallel()
 	s := newSales()
 	streamtest.Simulate(t, streamtest.ClusterOptions{Topology: s.topo}, func(t *testing.T, c *streamtest.Cluster) {
 		var mu sync.Mutex

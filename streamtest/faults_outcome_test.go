@@ -49,6 +49,7 @@ func newAttempts() *attempts {
 // The transaction n of a is aborted by the broker's timeout, and b, which has the task, commits
 // its own n. When a comes back, the committed counter is n, and it must not take that for its own transaction.
 func TestR5AnotherOwnersTransactionOfTheSameNumberIsNotOurs(t *testing.T) {
+	t.Parallel()
 	h := newAttempts()
 	streamtest.Simulate(t, streamtest.ClusterOptions{Topology: h.topo}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -82,6 +83,7 @@ func TestR5AnotherOwnersTransactionOfTheSameNumberIsNotOurs(t *testing.T) {
 
 // The same where the input is a repartition topic: what a took for committed it would delete, although nobody has processed it.
 func TestR5RecordsOfAnAbortedTransactionAreNotPurged(t *testing.T) {
+	t.Parallel()
 	topo := newSales().topo
 	o := streamtest.ClusterOptions{Topology: topo, Configure: func(process string, cfg *oncemill.Config) {
 		if process == "b" {

@@ -18,6 +18,7 @@ import (
 // Somebody adds a partition to one of the inputs of a task, while the application runs: it ends with what it would be refused with
 // at its next start, instead of standing still.
 func TestPartitionAddedToOneInputOfARunningApplication(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		if _, err := kadm.NewClient(s.c.NewClient()).CreatePartitions(context.Background(), 1, "commands"); err != nil {
 			s.t.Fatal(err)
@@ -38,6 +39,7 @@ func passing() *topology.Topology {
 
 // What is written to a partition that is added while the application runs comes after the start.
 func TestStartFromLatestOfAPartitionThatIsAdded(t *testing.T) {
+	t.Parallel()
 	o := streamtest.ClusterOptions{Topology: passing(), Configure: configure(startLatest)}
 	streamtest.Simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
 		c.Start("a")
@@ -60,6 +62,7 @@ func TestStartFromLatestOfAPartitionThatIsAdded(t *testing.T) {
 
 // A transaction is open when the task starts from the latest record: what it holds becomes visible after the start.
 func TestStartFromLatestBehindAnOpenTransaction(t *testing.T) {
+	t.Parallel()
 	o := streamtest.ClusterOptions{Topology: passing(), Configure: configure(startLatest)}
 	streamtest.Simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
 		c.Produce("in", streamtest.Text("k", "before"))
@@ -84,6 +87,7 @@ func TestStartFromLatestBehindAnOpenTransaction(t *testing.T) {
 
 // The input lost its end in an unclean election and has grown beyond the position since: the history of its leader epochs says so.
 func TestInputThatLostItsEndAndHasGrownAgain(t *testing.T) {
+	t.Parallel()
 	playStopped(t, setting{}, func(s *scene, _ *kadm.Client) {
 		s.send(adds("new", "k", 4)...) // in the real log the first of them lies at offset 2, below the position
 		s.c.MoveLeaders()

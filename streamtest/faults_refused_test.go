@@ -58,6 +58,7 @@ func refusing(c *streamtest.Cluster, text string) {
 // TestRefusedOutputOfATaskWithTwoInputs: the refusal of a record is remembered until the next confirmed transaction of its task, of
 // whatever input. Records of the other input that commit before it make the task forget it: the record fails again.
 func TestRefusedOutputOfATaskWithTwoInputs(t *testing.T) {
+	t.Parallel()
 	topo := topology.New("two")
 	topo.Defaults(processor.Policies{Produce: processor.DeadLetter()})
 	x := topology.Source(topo, "x", "x", serde.String(), serde.String())
@@ -87,6 +88,7 @@ func TestRefusedOutputOfATaskWithTwoInputs(t *testing.T) {
 // TestRefusedOutputNextToATimer: a timer is due when the poison record comes. The transaction that is meant to hold the record
 // alone holds the timer's output too; the broker refuses the batch, the first promise is the timer's, and the application ends.
 func TestRefusedOutputNextToATimer(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{produce: processor.DeadLetter(), process: processor.DeadLetter(), timer: processor.DeadLetter()})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -111,6 +113,7 @@ func TestRefusedOutputNextToATimer(t *testing.T) {
 
 // TestRefusedOutputOfATimer: a timer has a policy too.
 func TestRefusedOutputOfATimer(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{produce: processor.DeadLetter(), process: processor.DeadLetter(), timer: processor.DeadLetter()})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -129,6 +132,7 @@ func TestRefusedOutputOfATimer(t *testing.T) {
 // TestRefusedOutputsOfParkedRecords: two parked records come back in one transaction, and the broker refuses their outputs. There
 // are several steps, so nobody is blamed; there are no positions, so nothing runs alone: the same for five minutes, then the end.
 func TestRefusedOutputsOfParkedRecords(t *testing.T) {
+	t.Parallel()
 	topo := topology.New("come-back")
 	topo.Defaults(processor.Policies{Produce: processor.DeadLetter()})
 	start := time.Now()
@@ -160,6 +164,7 @@ func TestRefusedOutputsOfParkedRecords(t *testing.T) {
 // transaction, the timers of the second outlast it; there are no records that could run alone, so the same transaction is
 // tried for ever.
 func TestSlowTimersOfTwoTasks(t *testing.T) {
+	t.Parallel()
 	topo := topology.New("bells")
 	store := statestore.KeyValue("bells", serde.String(), serde.String())
 	in := topology.Source(topo, "in", "in", serde.String(), serde.String())
@@ -196,6 +201,7 @@ func TestSlowTimersOfTwoTasks(t *testing.T) {
 // TestEveryRefusedStepMeetsItsPolicy: records, timers and parked records of two tasks, due together, and the brokers refuse what some of
 // them forward. Whatever else shares their transactions, each of those is one dead letter, and everything else comes out once.
 func TestEveryRefusedStepMeetsItsPolicy(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
@@ -270,6 +276,7 @@ func TestEveryRefusedStepMeetsItsPolicy(t *testing.T) {
 
 // A changelog that refuses what a record writes, for whatever reason, is a failure of that record, found by running it alone.
 func TestRefusedStateMeetsTheProcessPolicy(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{process: processor.DeadLetter(), timer: processor.DeadLetter()})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -300,6 +307,7 @@ func TestRefusedStateMeetsTheProcessPolicy(t *testing.T) {
 
 // A record that waited in vain, and is too slow when it comes back, is refused like any other.
 func TestSlowParkedRecord(t *testing.T) {
+	t.Parallel()
 	topo := topology.New("slow")
 	topo.Defaults(processor.Policies{Process: processor.Skip()})
 	runs := 0
@@ -337,6 +345,7 @@ func TestSlowParkedRecord(t *testing.T) {
 // A duplicate is answered with the outputs of the first run. When the broker does not take them any more, the produce policy of the
 // source decides, and the marker keeps them.
 func TestRefusedOutputsOfADuplicate(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{produce: processor.DeadLetter(), duplicate: dedup.ReplayOutputs})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -361,6 +370,7 @@ func TestRefusedOutputsOfADuplicate(t *testing.T) {
 
 // What a broker refused would be refused again: a retry in place counts as exhausted, and nothing waits while a transaction is open.
 func TestRefusedOutputIsNotTriedInPlace(t *testing.T) {
+	t.Parallel()
 	topo := topology.New("refused")
 	topo.Defaults(processor.Policies{Produce: processor.RetryInPlace(processor.DelayedRetry(processor.DeadLetter(), time.Minute), time.Second, time.Second)})
 	in := topology.Source(topo, "in", "in", serde.String(), serde.String())

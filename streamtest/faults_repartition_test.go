@@ -71,6 +71,7 @@ func (s *sales) verify(t *testing.T, c *streamtest.Cluster) {
 
 // TestKillBetweenTwoSubTopologies: what the first one sent is committed, the second one has seen nothing of it.
 func TestKillBetweenTwoSubTopologies(t *testing.T) {
+	t.Parallel()
 	for _, lost := range losses {
 		t.Run(fmt.Sprintf("%d%%", lost), func(t *testing.T) {
 			s := newSales()
@@ -100,6 +101,7 @@ func TestKillBetweenTwoSubTopologies(t *testing.T) {
 
 // TestEveryCrashOfTwoSubTopologies: at every step of a history through the repartition topic.
 func TestEveryCrashOfTwoSubTopologies(t *testing.T) {
+	t.Parallel()
 	orders := func() *history {
 		s := newSales()
 		return &history{topo: s.topo, input: "lines", output: "totals", outputs: 5, varying: true, verify: s.verify, records: []streamtest.Message{
@@ -179,6 +181,7 @@ func struck(c *streamtest.Cluster, fault interface{ Hits() int }) {
 }
 
 func TestTwoSubTopologiesUnderEveryFault(t *testing.T) {
+	t.Parallel()
 	for _, f := range through {
 		t.Run(f.name, func(t *testing.T) {
 			s := newSales()

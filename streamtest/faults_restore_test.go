@@ -16,6 +16,7 @@ import (
 const balancesLog = "ledger-balances-changelog"
 
 func TestRestoreOfAnEmptyChangelog(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -30,6 +31,7 @@ func TestRestoreOfAnEmptyChangelog(t *testing.T) {
 }
 
 func TestRestoreOfAStateThatHasCaughtUp(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		n := s.c.Transactions("commands_0")
 		s.stop(s.a)
@@ -45,6 +47,7 @@ func TestRestoreOfAStateThatHasCaughtUp(t *testing.T) {
 
 // TestRestoreOfATailThatIsACommitMarker: a crash right after a commit; all of the log is replayed, to its last record.
 func TestRestoreOfATailThatIsACommitMarker(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		log := s.c.Committed(balancesLog)
 		if end := s.c.Broker().PartitionInfo(balancesLog, 0).HighWatermark; end != log[len(log)-1].Offset+2 {
@@ -62,6 +65,7 @@ func TestRestoreOfATailThatIsACommitMarker(t *testing.T) {
 
 // TestRestoreOfATailThatIsAnAbortedBatch: a crash with an open transaction, which the next start aborts.
 func TestRestoreOfATailThatIsAnAbortedBatch(t *testing.T) {
+	t.Parallel()
 	for _, lost := range losses {
 		t.Run(fmt.Sprintf("%d%%", lost), func(t *testing.T) {
 			play(t, setting{}, func(s *scene) {
@@ -91,6 +95,7 @@ func patient(cfg *oncemill.Config) {
 // TestRestoreWaitsForAnOpenTransactionAtTheTail: that of a process that is cut off. Its offsets may be in the transaction
 // (then the stable OffsetFetch waits) or not yet (then the reader does).
 func TestRestoreWaitsForAnOpenTransactionAtTheTail(t *testing.T) {
+	t.Parallel()
 	for _, at := range []step.Step{step.CommitOffsets, step.EndTxn} {
 		t.Run(string(at), func(t *testing.T) {
 			play(t, with(patient), func(s *scene) {
@@ -147,6 +152,7 @@ func (s *scene) wantDropped() {
 
 // TestRestoreOfALogThatBeginsBeyondThePosition: the records between are gone, so the old state has nothing to go on from.
 func TestRestoreOfALogThatBeginsBeyondThePosition(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		s.outdated()
 		s.a.Start()
@@ -157,6 +163,7 @@ func TestRestoreOfALogThatBeginsBeyondThePosition(t *testing.T) {
 
 // TestKillBetweenTheDropAndTheRestore: the prefix is empty, or restored up to some record; the next start goes on from there.
 func TestKillBetweenTheDropAndTheRestore(t *testing.T) {
+	t.Parallel()
 	for _, at := range []step.Step{step.RestoreChunk, step.RestoreDone, step.Start} {
 		for _, lost := range losses {
 			t.Run(fmt.Sprintf("%s/%d%%", at, lost), func(t *testing.T) {
@@ -180,6 +187,7 @@ func TestKillBetweenTheDropAndTheRestore(t *testing.T) {
 
 // TestRestoreOfADivergedLog: an election lost records that the local state includes; the leader epochs tell.
 func TestRestoreOfADivergedLog(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		s.stop(s.a)
 		asked := 0
@@ -212,6 +220,7 @@ func TestRestoreOfADivergedLog(t *testing.T) {
 
 // TestRestoreOfALogThatLostItsRecords: the committed counter says more than the changelog has.
 func TestRestoreOfALogThatLostItsRecords(t *testing.T) {
+	t.Parallel()
 	for _, lose := range []bool{false, true} {
 		t.Run(fmt.Sprintf("disk lost %v", lose), func(t *testing.T) {
 			play(t, setting{}, func(s *scene) {
@@ -230,6 +239,7 @@ func TestRestoreOfALogThatLostItsRecords(t *testing.T) {
 
 // TestKillDuringARestore: before each step of it.
 func TestKillDuringARestore(t *testing.T) {
+	t.Parallel()
 	for _, at := range []step.Step{step.Fence, step.FetchOffsets, step.ListEnds, step.RestoreChunk, step.RestoreDone, step.Start} {
 		for _, lost := range losses {
 			t.Run(fmt.Sprintf("%s/%d%%", at, lost), func(t *testing.T) {

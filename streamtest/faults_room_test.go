@@ -35,6 +35,7 @@ func (h *hoard) simulateWith(t *testing.T, partitions int32, set func(*oncemill.
 // TestDiskThatIsSlowerThanTheInput: the budget is used up by a checkpoint that is being written. The application waits for it,
 // however long that takes, and stays in the group meanwhile.
 func TestDiskThatIsSlowerThanTheInput(t *testing.T) {
+	t.Parallel()
 	for _, slow := range []time.Duration{5 * time.Second, 2 * time.Hour} {
 		t.Run(slow.String(), func(t *testing.T) {
 			h := newHoard()
@@ -61,6 +62,7 @@ func TestDiskThatIsSlowerThanTheInput(t *testing.T) {
 
 // TestBudgetHeldByAnotherWorker: one worker is idle, and its delta fills the budget that another one needs.
 func TestBudgetHeldByAnotherWorker(t *testing.T) {
+	t.Parallel()
 	h := newHoard()
 	h.simulateWith(t, 2, func(cfg *oncemill.Config) { cfg.Workers = 2 }, func(t *testing.T, c *streamtest.Cluster) {
 		const n = 300
@@ -79,6 +81,7 @@ func TestBudgetHeldByAnotherWorker(t *testing.T) {
 
 // TestWorkersShareTheMemoryBudget: the transaction of each worker fits the budget, those of all of them do not.
 func TestWorkersShareTheMemoryBudget(t *testing.T) {
+	t.Parallel()
 	for _, workers := range []int{1, 8} {
 		t.Run(fmt.Sprint(workers), func(t *testing.T) {
 			h := newHoard()
@@ -97,6 +100,7 @@ func TestWorkersShareTheMemoryBudget(t *testing.T) {
 // TestRebalanceWhileATransactionWaitsForRoom: the group does not wait for the disk. The transaction is given up before the patience of
 // the group ends, and its records are processed when there is room.
 func TestRebalanceWhileATransactionWaitsForRoom(t *testing.T) {
+	t.Parallel()
 	h := newHoard()
 	h.simulateWith(t, 2, func(cfg *oncemill.Config) { cfg.TransactionTimeout = 10 * time.Minute }, func(t *testing.T, c *streamtest.Cluster) {
 		const n = 400
@@ -119,6 +123,7 @@ func TestRebalanceWhileATransactionWaitsForRoom(t *testing.T) {
 
 // TestCleanStopWhileATransactionWaitsForRoom does not wait for it as long as the broker would.
 func TestCleanStopWhileATransactionWaitsForRoom(t *testing.T) {
+	t.Parallel()
 	h := newHoard()
 	h.simulateWith(t, 1, func(cfg *oncemill.Config) { cfg.TransactionTimeout = 10 * time.Minute }, func(t *testing.T, c *streamtest.Cluster) {
 		const n = 400
@@ -172,6 +177,7 @@ func (b *burst) simulate(t *testing.T, workers int, test func(t *testing.T, c *s
 // TestTwoRecordsThatFitTheBudgetOnlyAlone: of two workers, each with what its record wrote, one gives its transaction up, at once,
 // and processes the record again when the other one is done.
 func TestTwoRecordsThatFitTheBudgetOnlyAlone(t *testing.T) {
+	t.Parallel()
 	b := newBurst()
 	b.simulate(t, 2, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -199,6 +205,7 @@ func TestTwoRecordsThatFitTheBudgetOnlyAlone(t *testing.T) {
 
 // TestRecordsOfOneTransactionThatFitTheBudgetOnlyAlone are processed one by one.
 func TestRecordsOfOneTransactionThatFitTheBudgetOnlyAlone(t *testing.T) {
+	t.Parallel()
 	b := newBurst()
 	b.simulate(t, 1, func(t *testing.T, c *streamtest.Cluster) {
 		c.Produce("in", streamtest.Text("x", "30"), streamtest.Text("y", "75"), streamtest.Text("z", "75"))
@@ -217,6 +224,7 @@ func TestRecordsOfOneTransactionThatFitTheBudgetOnlyAlone(t *testing.T) {
 
 // TestARecordThatDoesNotFitTheBudget ends the application, and what came before it stays committed.
 func TestARecordThatDoesNotFitTheBudget(t *testing.T) {
+	t.Parallel()
 	b := newBurst()
 	b.simulate(t, 1, func(t *testing.T, c *streamtest.Cluster) {
 		c.Produce("in", streamtest.Text("x", "30"), streamtest.Text("y", "150"))
@@ -263,6 +271,7 @@ func (w *warnings) count(part string) (n int) {
 // TestCleanStopOnAFullDisk: everything committed is in Kafka, so the stop is soon, also when the budget is used up. It says what the
 // next start has to do, which does it.
 func TestCleanStopOnAFullDisk(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int{20, 400} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			h, said := newHoard(), &warnings{}

@@ -51,6 +51,7 @@ func (s *scene) traces() (n int) {
 // State, marker, recorded output, timer and position are one unit, in the changelogs and in a checkpoint: before the restart a
 // reader finds all five or none, and afterwards each once.
 func TestR1AllOrNothing(t *testing.T) {
+	t.Parallel()
 	steps := append(crashSteps[:len(crashSteps):len(crashSteps)], []struct {
 		step      step.Step
 		committed bool
@@ -80,6 +81,7 @@ func TestR1AllOrNothing(t *testing.T) {
 // One goroutine owns a task: while workers are thrown out of the group and take each other's tasks, no two runs of the handler for
 // one key overlap, and copies that are under way meanwhile are found.
 func TestR2OneOwnerAtATime(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	busy := map[string]bool{}
 	overlaps, handled := 0, 0
@@ -124,6 +126,7 @@ func TestR2OneOwnerAtATime(t *testing.T) {
 // A marker's key is (scope with kind, id); its value says which message it is of: topic id, offset (the partition is that of the
 // task), body, outcome and issue time.
 func TestR3MarkerSaysWhichMessage(t *testing.T) {
+	t.Parallel()
 	cfg := withIssueTime()
 	cfg.Kind = func(r *record.Raw) string { return string(r.Value) }
 	p := newPayments(paymentOptions{dedup: cfg, failure: processor.DeadLetter()})
@@ -158,6 +161,7 @@ func TestR3MarkerSaysWhichMessage(t *testing.T) {
 
 // The position finds a redelivery whose marker has expired; the marker finds a copy at a new offset.
 func TestR4PositionAndMarker(t *testing.T) {
+	t.Parallel()
 	playStopped(t, setting{ledger: ledgerOptions{window: time.Minute}}, func(s *scene, admin *kadm.Client) {
 		s.a.Start()
 		s.send(account("late", "k", "add 1"))
@@ -223,6 +227,7 @@ func watchAssignment(c *streamtest.Cluster) (seen *[]string) {
 // On assignment: fence oneself, fetch the offsets, stable, then list the end with read_uncommitted, then read with
 // read_committed; only then compare and start. (What is looked at before the fence decides nothing.) That "behind" refuses is TestRestoreOfALogThatLostItsRecords.
 func TestR6OrderOfAnAssignment(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		s.a.Kill(0)
 		s.a.LoseDisk()
@@ -243,6 +248,7 @@ func TestR6OrderOfAnAssignment(t *testing.T) {
 // behind the last stable offset. The new owner waits; it never starts with less than the offset says. The embedded broker ends
 // transactions at once, so another producer's holds the log open.
 func TestS41ChangelogBehindTheOffset(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		ctx := context.Background()
 		other := s.c.NewClient(kgo.TransactionalID("holder"), kgo.TransactionTimeout(10*time.Minute), kgo.RecordPartitioner(kgo.ManualPartitioner()))
@@ -275,6 +281,7 @@ func TestS41ChangelogBehindTheOffset(t *testing.T) {
 // A start that does not fit what is stored is refused with the difference: on the old disk by the fingerprint there, on an empty
 // one by that in the committed offsets. Nothing is processed.
 func TestR9AnotherTopologyIsRefused(t *testing.T) {
+	t.Parallel()
 	other := newLedger(ledgerOptions{window: 7 * 24 * time.Hour})
 	o := setting{cluster: streamtest.ClusterOptions{Configure: func(process string, cfg *oncemill.Config) {
 		if process == "changed" {
@@ -302,6 +309,7 @@ func TestR9AnotherTopologyIsRefused(t *testing.T) {
 // A failure that was decided is an outcome: its marker and its dead letter are committed with the position, or none of them. Stop
 // and retry in place leave no marker.
 func TestR10OutcomesLeaveMarkers(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		policy  processor.Policy
@@ -361,6 +369,7 @@ func TestR10OutcomesLeaveMarkers(t *testing.T) {
 // An output's id follows from application, scope, id of the message, node and number; that of a timer from store, key, name and
 // number of the firing. A re-run gives the same; what came with the input does not pass through.
 func TestR12OutputIDs(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		crash := s.a.CrashAt(string(step.EndTxn), 1, 0)
 		s.send(account("n", "k", "remind later 60").With(record.HeaderID, strings.Repeat("0", 32)).With(record.HeaderCause, "elsewhere/0@1").

@@ -12,6 +12,7 @@ import (
 // Two executors of one message: the first one stands still before a step, cut off until its place is given away; the second takes
 // over and stands still before a step of its own, while the first one goes on. Every pair of steps.
 func TestS55TwoExecutors(t *testing.T) {
+	t.Parallel()
 	takeover := []step.Step{step.Fence, step.FetchOffsets, step.ListEnds, step.RestoreDone, step.Start}
 	for _, first := range crashSteps {
 		second := takeover

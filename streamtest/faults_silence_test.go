@@ -17,6 +17,7 @@ import (
 // A disk is lost; while the changelog of a store is restored, its broker answers every Fetch with a retriable error for a few
 // seconds (as one does whose log is offline, that is throttled or that just came back). ListOffsets works. Nothing may be lost.
 func TestRestoreWhileOneChangelogCannotBeFetchedForAWhile(t *testing.T) {
+	t.Parallel()
 	for _, topic := range []string{balancesLog, "ledger-commands-markers-changelog"} {
 		t.Run(topic, func(t *testing.T) {
 			l := newLedger(ledgerOptions{})
@@ -44,6 +45,7 @@ func TestRestoreWhileOneChangelogCannotBeFetchedForAWhile(t *testing.T) {
 
 // All answers are late: a slow line, a quota, a cold disk.
 func TestRestoreOverASlowLine(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -65,6 +67,7 @@ func TestRestoreOverASlowLine(t *testing.T) {
 
 // The leader of one changelog partition is away for some seconds: everything that needs it is refused, with a retriable error.
 func TestRestoreWhileTheLeaderOfOneChangelogIsAway(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")
@@ -94,6 +97,7 @@ func TestRestoreWhileTheLeaderOfOneChangelogIsAway(t *testing.T) {
 // Only the broker that leads the changelog of the balances is slow. The task's own changelog is read, so that the counters agree: that
 // is no reason to serve it without its balances.
 func TestRestoreFromOneSlowBroker(t *testing.T) {
+	t.Parallel()
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{Brokers: 3}, func(t *testing.T, c *streamtest.Cluster) {
 		a := c.Start("a")

@@ -23,6 +23,7 @@ const soakVariable = "STREAMTEST_SOAK_SEEDS"
 // TestSoak: S56. Kills, crashes at any step, restarts, joins, stops, lost requests and answers, moving leaders, and 10 % of the
 // messages sent again, chosen by a seed; the books of the judge say what must come out.
 func TestSoak(t *testing.T) {
+	t.Parallel()
 	seeds := soakSeeds
 	if n, err := strconv.Atoi(os.Getenv(soakVariable)); err == nil {
 		seeds = n

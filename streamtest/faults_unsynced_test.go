@@ -54,6 +54,7 @@ func unsynced(t *testing.T, n, lost int) (reached bool, bytes int, restored int6
 // TestS45UnsyncedDataLost: a crash before every sync of the disk, which loses some or all of what was written since the sync
 // before. Nothing of it is missed: it comes back from the changelogs.
 func TestS45UnsyncedDataLost(t *testing.T) {
+	t.Parallel()
 	crashes, lossy, replayed, last := 0, 0, 0, 0
 	for n := 1; last == 0 && n < 200; n++ {
 		for _, lost := range []int{10, 50, 100} {

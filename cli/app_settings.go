@@ -21,6 +21,8 @@ const (
 	listenKey    = "listen"
 	logFormatKey = "log.format"
 	logLevelKey  = "log.level"
+
+	maxRecordBytesKey = "max_record_bytes"
 )
 
 // appSettings are those of the verbs that run an application. The ones that accept something are flags only: what is
@@ -68,7 +70,7 @@ var appSettings = []setting{
 	{key: "refuse_future", name: "refuse-future", truth: true, fallback: "false",
 		usage: "refuse records from beyond --max-future instead of clamping their timestamps",
 		field: truth(func(c *oncemill.Config) *bool { return &c.RefuseFuture })},
-	{key: "max_record_bytes", name: "max-record-bytes", fallback: printBytes(oncemill.DefaultMaxRecordBytes), usage: "the largest output",
+	{key: maxRecordBytesKey, name: "max-record-bytes", fallback: printBytes(oncemill.DefaultMaxRecordBytes), usage: "the largest output",
 		field: field{maxRecordBytes, func(c *oncemill.Config) string { return shownBytes(int64(c.MaxRecordBytes)) }}},
 	{key: "replication_factor", name: "replication-factor", fallback: "that of the brokers", usage: "of internal topics",
 		field: field{replicationFactor, func(c *oncemill.Config) string { return shownNumber(int(max(c.ReplicationFactor, 0))) }}},

@@ -37,9 +37,14 @@ anywhere: records are first sent by their id through a repartition topic. The or
 Without --from and --to it reads NDJSON, or CSV with a header row, from standard input and writes the records that are
 new to standard output, in the same order. With --state a further run remembers what was printed, also after a kill: if
 the output is a file, every record is in the files of all runs once; if it is a pipe, the records of the last write
-before the kill (4 KiB, or one record that is longer) may be printed again, and it says so. Records that have no usable id, or
-whose id came with another body, are not printed, are listed on standard error with line and record (blank lines and a
-header row are lines and no records), and make the exit code 1; also in a further run, where they are "refused before".`
+before the kill (4 KiB, or one record that is longer) may be printed again, and it says so. The header row of CSV is left out
+if standard output is a file with something in it: it then has the row of the run before. The directory of --state holds what
+was read and printed, and never gets smaller: some five times the first input, and the size of each later one.
+
+Refused, which is not printed, listed on standard error with line and record (blank lines and a header row are lines and no
+records), and exit code 1: a record without a usable id; one whose id came with another body; one longer than 1008 KiB, or
+than --max-record-bytes; and a CSV record with a quoted field that is never closed, with all the lines that it took (line
+breaks in a field that is closed are fine). In a further run the first two are "refused before", and the exit code is 1 again.`
 
 // dedupFlags are those of the stage.
 type dedupFlags struct {
@@ -235,7 +240,7 @@ func (f *dedupFlags) linesConfig(cmd *cobra.Command) (lines.Config, error) {
 	}
 	c.ID = id
 	var misplaced []string
-	allowed := []string{"id", "window", "format", "ignore-conflicts", "state"}
+	allowed := []string{"id", "window", "format", "ignore-conflicts", stateKey, "max-record-bytes"}
 	cmd.LocalNonPersistentFlags().VisitAll(func(flag *pflag.Flag) {
 		if flag.Changed && !slices.Contains(allowed, flag.Name) {
 			misplaced = append(misplaced, "--"+flag.Name)
@@ -250,6 +255,22 @@ func (f *dedupFlags) linesConfig(cmd *cobra.Command) (lines.Config, error) {
 	return c, nil
 }
 
+// lineBytes is how long a record of standard input may be: a little less than a topic takes, or what is set.
+func (l *Layered) lineBytes() (int, error) {
+	text, origin := l.Lookup(maxRecordBytesKey)
+	if origin == "default" {
+		return lines.DefaultMaxRecordBytes, nil
+	}
+	n, err := parseBytes(text)
+	if err == nil && (n < 1<<10 || n > lines.LongestRecordBytes) {
+		err = fmt.Errorf("%q is not a size from 1KiB to %s", text, printBytes(lines.LongestRecordBytes))
+	}
+	if err != nil {
+		return 0, problem.Wrap(problem.ConfigInvalid, fmt.Sprintf("%s (%s)", maxRecordBytesKey, origin), err)
+	}
+	return int(n), nil
+}
+
 // dedupLines copies standard input to standard output.
 func dedupLines(ctx context.Context, env *Env, cmd *cobra.Command, f *dedupFlags) error {
 	c, err := f.linesConfig(cmd)
@@ -258,6 +279,9 @@ func dedupLines(ctx context.Context, env *Env, cmd *cobra.Command, f *dedupFlags
 	}
 	l, err := env.Settings()
 	if err != nil {
+		return err
+	}
+	if c.MaxRecordBytes, err = l.lineBytes(); err != nil {
 		return err
 	}
 	if terminal(env.Stderr) || env.Verbose {
@@ -320,5 +344,5 @@ func refused(env *Env, r lines.Result) error {
 	if more := r.Refused - int64(len(r.Refusals)); more > 0 {
 		fmt.Fprintf(env.Stderr, "and %d more\n", more)
 	}
-	return problem.New(problem.RecordsRefused, "standard input", "%d of %d records were not printed: without a usable id, or with the id of another record", r.Refused, r.Read)
+	return problem.New(problem.RecordsRefused, "standard input", "%d of %d records were not printed; the reasons are above", r.Refused, r.Read)
 }

@@ -26,14 +26,18 @@ type feeder struct {
 
 	count   atomic.Int64 // records sent
 	refused []Refusal
-	long    int64
+	unsent  int64 // records that the reader refused
 }
 
 // slabBytes is how much memory records share: one allocation for many.
 const slabBytes = 256 << 10
 
-// headerLine carries the line of a record whose number does not tell it, into its dead letter.
-const headerLine = "line"
+// Headers that carry into its dead letter the line of a record whose number does not tell it, and the number of one behind
+// records that were not sent.
+const (
+	headerLine   = "line"
+	headerRecord = "record"
+)
 
 // tellEvery is how many records pass between two words about progress.
 const tellEvery = 1024
@@ -51,8 +55,8 @@ func (f *feeder) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break // the read was held up meanwhile
 		}
-		if errors.Is(err, errTooLong) {
-			f.refuseLong(err)
+		if refused := (refusedRecord{}); errors.As(err, &refused) {
+			f.refuse(err)
 			continue
 		}
 		if err != nil {
@@ -68,7 +72,10 @@ func (f *feeder) run(ctx context.Context) error {
 		if f.in.line != n+f.header { // only then: most inputs have a record to a line
 			out.Headers = []kgo.RecordHeader{{Key: headerLine, Value: strconv.AppendInt(nil, f.in.line, 10)}}
 		}
-		f.before.meet(out.Value, n, f.in.line)
+		if f.unsent > 0 {
+			out.Headers = append(out.Headers, kgo.RecordHeader{Key: headerRecord, Value: strconv.AppendInt(nil, n+f.unsent, 10)})
+		}
+		f.before.meet(out.Value, n+f.unsent, f.in.line)
 		f.client.Produce(ctx, out, f.sent)
 		if n-told == tellEvery {
 			f.read(tellEvery)
@@ -84,10 +91,10 @@ func (f *feeder) run(ctx context.Context) error {
 	return f.failed
 }
 
-func (f *feeder) refuseLong(err error) {
-	f.long++
+func (f *feeder) refuse(err error) {
+	f.unsent++
 	if len(f.refused) < maxRefusals {
-		f.refused = append(f.refused, Refusal{Record: f.count.Load() + f.long, Line: f.in.line, Reason: err.Error()})
+		f.refused = append(f.refused, Refusal{Record: f.count.Load() + f.unsent, Line: f.in.line, Reason: err.Error()})
 	}
 }
 

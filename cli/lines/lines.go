@@ -49,6 +49,8 @@ type Config struct {
 	Window time.Duration
 	// IgnoreConflicts takes an id that comes again with another body for a duplicate.
 	IgnoreConflicts bool
+	// MaxRecordBytes is the longest record; a longer one is refused. 0: DefaultMaxRecordBytes.
+	MaxRecordBytes int
 	// Dir keeps the broker's log, the state and the position. Empty: they are kept nowhere.
 	Dir string
 	// Logger gets warnings.
@@ -70,7 +72,8 @@ type Result struct {
 	Torn string
 }
 
-// Refusal is a record that was not printed because it has no id that can be used, or one that another record has.
+// Refusal is a record that was not printed because it has no id that can be used, or one that another record has, or because it
+// is longer than Config.MaxRecordBytes or a quoted field of it has no end.
 type Refusal struct {
 	// Record is its number in the input, from 1, header and blank lines not counted; 0: it is from the input of a run before.
 	Record int64
@@ -98,6 +101,9 @@ func Run(ctx context.Context, c Config) (result Result, err error) {
 		if *fn == nil {
 			*fn = func(int64) {}
 		}
+	}
+	if c.MaxRecordBytes == 0 {
+		c.MaxRecordBytes = DefaultMaxRecordBytes
 	}
 	if c.Dir == "" {
 		dir, err := os.MkdirTemp("", "oncemill-dedup-")

@@ -88,7 +88,7 @@ func (p position) written() (tail []byte, known bool) {
 		return nil, false // moved, or truncated
 	}
 	// No write is larger; what lies behind is somebody else's.
-	tail, err = io.ReadAll(io.NewSectionReader(f, p.Size, writeBytes+MaxRecordBytes))
+	tail, err = io.ReadAll(io.NewSectionReader(f, p.Size, writeBytes+LongestRecordBytes))
 	return tail, err == nil
 }
 

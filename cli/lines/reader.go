@@ -4,8 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
+
+	"github.com/oncemill/oncemill/internal/problem"
 )
 
 // Format is how the input is cut into records.
@@ -18,26 +19,33 @@ const (
 	CSV
 )
 
-// MaxRecordBytes is the longest record: what a topic takes by default, with room for the headers of a dead letter.
-const MaxRecordBytes = 1<<20 - 16<<10
+// Bounds of Config.MaxRecordBytes.
+const (
+	// DefaultMaxRecordBytes is what a topic takes by default, with room for the headers of a dead letter.
+	DefaultMaxRecordBytes = 1<<20 - 16<<10
+	// LongestRecordBytes is the most: what the engine takes at most, with the same room.
+	LongestRecordBytes = 63 << 20
+)
 
-// errTooLong is what next returns for a record longer than MaxRecordBytes, after it was skipped.
-var errTooLong = fmt.Errorf("longer than %d bytes", MaxRecordBytes)
+// refusedRecord is what next returns for a record that cannot be sent, after it was skipped.
+type refusedRecord struct{ error }
 
 // reader cuts an input into records, without their line ends; a carriage return before a line end belongs to the record.
 type reader struct {
 	in     *bufio.Reader
 	format Format
+	limit  int // of a record, in bytes
 	buf    []byte
 	line   int64 // of the record that next returned: the number of its first line in the input, from 1
 	passed int64 // lines before what is read next
 }
 
-func newReader(in io.Reader, format Format) *reader {
-	return &reader{in: bufio.NewReaderSize(in, 256<<10), format: format}
+func newReader(in io.Reader, format Format, limit int) *reader {
+	return &reader{in: bufio.NewReaderSize(in, 256<<10), format: format, limit: limit}
 }
 
-// next returns the next record, which is valid until the next call; io.EOF behind the last one.
+// next returns the next record, which is valid until the next call; io.EOF behind the last one. A refusedRecord is no end:
+// the next call goes on behind it.
 func (r *reader) next() ([]byte, error) {
 	for {
 		record, err := r.one()
@@ -57,28 +65,42 @@ func (r *reader) next() ([]byte, error) {
 func (r *reader) one() ([]byte, error) {
 	r.buf = r.buf[:0]
 	r.line = r.passed + 1
-	quoted, long := false, false
+	var row quotes
+	long := false
 	for {
 		piece, err := r.in.ReadSlice('\n')
-		if r.format == CSV && bytes.Count(piece, quote)%2 == 1 {
-			quoted = !quoted
+		if r.format == CSV {
+			row.scan(piece, r.passed+1)
 		}
 		r.passed += int64(bytes.Count(piece, newline))
-		if long = long || len(r.buf)+len(piece) > MaxRecordBytes; !long {
+		if long = long || len(r.buf)+len(bytes.TrimSuffix(piece, newline)) > r.limit; !long {
 			r.buf = append(r.buf, piece...)
 		}
 		switch {
-		case errors.Is(err, bufio.ErrBufferFull), err == nil && quoted:
+		case errors.Is(err, bufio.ErrBufferFull), err == nil && row.open():
 			continue
 		case errors.Is(err, io.EOF) && len(r.buf) == 0 && !long:
 			return nil, io.EOF
 		case err != nil && !errors.Is(err, io.EOF):
 			return nil, err
-		case long:
-			return nil, errTooLong
+		}
+		if reason := row.refusal(r.lastLine(piece)); reason != nil {
+			return nil, refusedRecord{reason}
+		}
+		if long {
+			return nil, refusedRecord{problem.New(problem.OutputTooLarge, "record", "longer than %d bytes", r.limit).
+				WithCure("raise Config.MaxRecordBytes above its length, at most %d", LongestRecordBytes)}
 		}
 		return bytes.TrimSuffix(r.buf, newline), nil
 	}
+}
+
+// lastLine is the number of the last line read; last is the last piece of it, which has no line end at the end of the input.
+func (r *reader) lastLine(last []byte) int64 {
+	if len(last) == 0 || bytes.HasSuffix(last, newline) {
+		return r.passed
+	}
+	return r.passed + 1
 }
 
 var (

@@ -3,6 +3,7 @@ package lines
 import (
 	"encoding/csv"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -11,14 +12,15 @@ import (
 
 func readAll(t *testing.T, in string, f Format) (out []string) {
 	t.Helper()
-	r := newReader(strings.NewReader(in), f)
+	r := newReader(strings.NewReader(in), f, DefaultMaxRecordBytes)
 	for {
 		record, err := r.next()
 		switch {
 		case errors.Is(err, io.EOF):
 			return out
-		case errors.Is(err, errTooLong):
-			out = append(out, "TOO LONG")
+		case errors.As(err, new(refusedRecord)):
+			reason, _, _ := strings.Cut(err.Error(), ". Cure:")
+			out = append(out, reason)
 		case err != nil:
 			t.Fatal(err)
 		default:
@@ -28,7 +30,8 @@ func readAll(t *testing.T, in string, f Format) (out []string) {
 }
 
 func TestInputIsCutIntoRecords(t *testing.T) {
-	big := strings.Repeat("x", MaxRecordBytes)
+	big := strings.Repeat("x", DefaultMaxRecordBytes)
+	const tooLong = "OM205 record: longer than 1032192 bytes"
 	for name, c := range map[string]struct {
 		in   string
 		f    Format
@@ -39,11 +42,19 @@ func TestInputIsCutIntoRecords(t *testing.T) {
 		"blank lines":                {"\n\na\n \t\r\n\nb\n\n", NDJSON, []string{"a", "b"}},
 		"carriage returns":           {"a\r\nb\r\n", NDJSON, []string{"a\r", "b\r"}},
 		"a quote is nothing special": {"a\"\nb\n", NDJSON, []string{`a"`, "b"}},
-		"the longest":                {big[1:] + "\nb\n", NDJSON, []string{big[1:], "b"}},
-		"too long":                   {"a\n" + big + "x\nb\n", NDJSON, []string{"a", "TOO LONG", "b"}},
-		"too long, at the end":       {"a\n" + big + "x", NDJSON, []string{"a", "TOO LONG"}},
+		"the longest":                {big + "\nb\n", NDJSON, []string{big, "b"}},
+		"too long":                   {"a\n" + big + "x\nb\n", NDJSON, []string{"a", tooLong, "b"}},
+		"too long, at the end":       {"a\n" + big + "x", NDJSON, []string{"a", tooLong}},
 		"a field of several lines":   {"h\n1,\"x\ny\"\"\n\",2\n3\n", CSV, []string{"h", "1,\"x\ny\"\"\n\",2", "3"}},
-		"a quote that never ends":    {"h\n\"x\ny", CSV, []string{"h", "\"x\ny"}},
+		"a quote that never ends":    {"h\n1,\"x\ny\n\nz\n", CSV, []string{"h", never(2, 4)}},
+		"and no last line end":       {"h\n1,\"x\ny\n\nz", CSV, []string{"h", never(2, 4)}},
+		"that opens later":           {"h\n\"x\ny\",\"z\na,b\"\"", CSV, []string{"h", never(3, 2)}},
+		"and is too long":            {"h\n\"" + big + "\nx\n" + big, CSV, []string{"h", never(2, 3)}},
+		"a quote that ends at another one": {"h\n1,\"x\ny,\"A\",\"B\"\nz\n", CSV, []string{"h",
+			"OM201 quoted field: it opens on line 2, and something follows the next quote, on line 3; 2 lines went with it", "z"}},
+		"a quote in the middle":   {"1,5\" pipe\n\"2\" x,\"y\"\n3\n", CSV, []string{"1,5\" pipe", "\"2\" x,\"y\"", "3"}},
+		"closed before line ends": {"\"x\ny\"\r\n\"x\n\"\n\"x\n\"", CSV, []string{"\"x\ny\"\r", "\"x\n\"", "\"x\n\""}},
+		"cut between two quotes":  {"\"" + cut + "\"\"\n\",1\n2\n", CSV, []string{"\"" + cut + "\"\"\n\",1", "2"}},
 	} {
 		if got := readAll(t, c.in, c.f); !slices.Equal(got, c.want) {
 			t.Errorf("%s: got %.80q, want %.80q", name, got, c.want)
@@ -51,9 +62,16 @@ func TestInputIsCutIntoRecords(t *testing.T) {
 	}
 }
 
+// cut fills the first piece of the reader with a quote behind it and the second one in the next.
+var cut = strings.Repeat("x", 256<<10-2)
+
+func never(line, lines int) string {
+	return fmt.Sprintf("OM201 quoted field: it opens on line %d and is never closed; %d lines, up to the end of the input, went with it", line, lines)
+}
+
 func TestAnErrorOfTheInputIsReported(t *testing.T) {
 	broken := errors.New("unplugged")
-	r := newReader(io.MultiReader(strings.NewReader("a\nb"), errReader{broken}), NDJSON)
+	r := newReader(io.MultiReader(strings.NewReader("a\nb"), errReader{broken}), NDJSON, DefaultMaxRecordBytes)
 	if _, err := r.next(); err != nil {
 		t.Fatal(err)
 	}
@@ -107,6 +125,12 @@ func FuzzFieldsAreThoseOfEncodingCSV(f *testing.F) {
 		r := csv.NewReader(strings.NewReader(in))
 		r.FieldsPerRecord = -1
 		want, wantErr := r.Read()
+		if strings.HasPrefix(records[0], "OM201 ") {
+			if wantErr == nil {
+				t.Fatalf("%q: %s, want %q", in, records[0], want)
+			}
+			return
+		}
 		got, err := fields([]byte(records[0]))
 		if (err != nil) != (wantErr != nil) {
 			t.Fatalf("%q: error %v, want %v", records[0], err, wantErr)

@@ -15,10 +15,10 @@ import (
 // ownPlace is where the engine met a record: a place in topics of this package, which the user has not got.
 var ownPlace = regexp.MustCompile(`^dedup in: (OM\d+) in ` + topicIn + `/0@\d+`)
 
-// finish tells what was refused, and why: what was too long to be sent, the dead letters of this run, and what came again
+// finish tells what was refused, and why: what the reader refused, the dead letters of this run, and what came again
 // that was refused before. The engine took the last for duplicates, or refused it anew after its window.
 func (r *run) finish(ctx context.Context) error {
-	r.result.Refused = r.feeder.long
+	r.result.Refused = r.feeder.unsent
 	refusals := r.feeder.refused
 	again := int64(0)
 	err := r.letters(ctx, r.deadStart, -1, func(letter *kgo.Record) {
@@ -78,13 +78,15 @@ func (r *run) letters(ctx context.Context, from, end int64, do func(*kgo.Record)
 // for nothing: it names a line of another input.
 func (r *run) refusal(letter *kgo.Record) Refusal {
 	var out Refusal
-	line := int64(0)
+	line, record := int64(0), int64(0)
 	for _, h := range letter.Headers {
 		switch h.Key {
 		case task.HeaderErrorMessage:
 			out.Reason = ownPlace.ReplaceAllString(string(h.Value), "$1")
 		case headerLine:
 			line, _ = strconv.ParseInt(string(h.Value), 10, 64)
+		case headerRecord:
+			record, _ = strconv.ParseInt(string(h.Value), 10, 64)
 		case task.HeaderErrorOffset:
 			offset, err := strconv.ParseInt(string(h.Value), 10, 64)
 			if first := r.feeder.first; err == nil && first >= 0 && offset >= first {
@@ -96,6 +98,9 @@ func (r *run) refusal(letter *kgo.Record) Refusal {
 		out.Line = line
 		if line == 0 {
 			out.Line = out.Record + r.feeder.header
+		}
+		if record > 0 {
+			out.Record = record
 		}
 	}
 	return out

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -41,7 +42,7 @@ type run struct {
 
 // newRun reads the header row and the position.
 func newRun(c Config, brokers []string) (*run, error) {
-	r := &run{c: c, brokers: brokers, in: newReader(c.In, c.Format), committed: make(chan struct{}, 1)}
+	r := &run{c: c, brokers: brokers, in: newReader(c.In, c.Format, c.MaxRecordBytes), committed: make(chan struct{}, 1)}
 	pos, err := loadPosition(c.Dir)
 	if err != nil {
 		return nil, err
@@ -56,7 +57,7 @@ func newRun(c Config, brokers []string) (*run, error) {
 	}
 	r.client, err = kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DisableClientMetrics(),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(5*time.Millisecond),
-		kgo.ProducerBatchMaxBytes(1<<20), kgo.MaxBufferedRecords(maxBuffered), kgo.ProducerBatchCompression(kgo.NoCompression()))
+		kgo.ProducerBatchMaxBytes(int32(c.MaxRecordBytes+recordRoom)), kgo.MaxBufferedRecords(maxBuffered), kgo.ProducerBatchCompression(kgo.NoCompression()))
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +74,33 @@ func newRun(c Config, brokers []string) (*run, error) {
 // maxBuffered bounds what the feeder is ahead of the broker.
 const maxBuffered = 50_000
 
+// recordRoom is what a record may grow by on its way through the topics, and the least that the engine takes for an output.
+const recordRoom = 16 << 10
+
 func (r *run) close() { r.client.Close() }
+
+// letterRoom is more than the headers of a dead letter add to a record.
+const letterRoom = 64 << 10
+
+// makeRoom lets the topics take the longest record. The dead letters' one is there if a run before made it; the engine makes a
+// new one large enough.
+func (r *run) makeRoom(ctx context.Context) error {
+	if r.c.MaxRecordBytes <= DefaultMaxRecordBytes {
+		return nil
+	}
+	alter := func(bytes int, topics ...string) error {
+		size := strconv.Itoa(bytes)
+		altered, err := r.admin.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "max.message.bytes", Value: &size}}, topics...)
+		for _, a := range altered {
+			err = errors.Join(err, a.Err)
+		}
+		return err
+	}
+	if err := alter(r.c.MaxRecordBytes+recordRoom+letterRoom, topicDead); err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
+		return err
+	}
+	return alter(r.c.MaxRecordBytes+recordRoom, topicIn, topicOut)
+}
 
 // readHeader reads the header row of a CSV input. It has to be that of the runs before: else columns would be mixed up.
 func (r *run) readHeader(pos *position) error {
@@ -115,7 +142,7 @@ func (r *run) application() (*oncemill.App, error) {
 		Brokers: r.brokers, StateDir: filepath.Join(r.c.Dir, engineDir), InstanceID: app, Logger: r.c.Logger,
 		Topology: dedupstage.New(dedupstage.Config{App: app, From: topicIn, To: topicOut, ID: id, Window: r.c.Window,
 			IgnoreConflicts: r.c.IgnoreConflicts, AllowNullKeys: true}),
-		Listener: metrics.Listener{TaskCommitted: r.taskCommitted},
+		MaxRecordBytes: r.c.MaxRecordBytes + recordRoom, Listener: metrics.Listener{TaskCommitted: r.taskCommitted},
 	})
 }
 
@@ -143,6 +170,9 @@ func (r *run) do(ctx context.Context) error {
 		return err
 	}
 	if r.deadStart, err = endOf(ctx, r.admin, topicDead, false); err != nil {
+		return err
+	}
+	if err := r.makeRoom(ctx); err != nil {
 		return err
 	}
 	if err := r.readEarlier(ctx); err != nil {
@@ -191,7 +221,7 @@ func (r *run) do(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	work.Wait()
-	r.result.Read, r.result.Printed = r.feeder.count.Load(), r.printer.printed
+	r.result.Read, r.result.Printed = r.feeder.count.Load()+r.feeder.unsent, r.printer.printed
 	if !r.printer.torn {
 		r.result.Torn = ""
 	}

@@ -213,14 +213,18 @@ const retryPause = 100 * time.Millisecond
 
 // retry repeats what may succeed later until ctx ends: once it runs, an application waits an outage out.
 func retry(ctx context.Context, fn func() error) error {
+	var cause error
 	for {
 		err := fn()
 		if err == nil || permanent(err) {
 			return err
 		}
+		if cause == nil || ctx.Err() == nil {
+			cause = err // the last one that is more than the end of ctx
+		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
+			return errors.Join(cause, ctx.Err())
 		case <-time.After(retryPause):
 		}
 	}

@@ -160,7 +160,7 @@ func (w *worker) wait(d time.Duration) bool {
 	}
 }
 
-// fetch reads the inputs of tasks from their positions on, but for those whose start is not durable.
+// fetch reads the inputs of tasks from their positions on, but for those whose start is not durable, and for what is aside.
 func (w *worker) fetch(tasks ...*running) {
 	add := map[string]map[int32]kgo.Offset{}
 	for _, r := range tasks {
@@ -168,6 +168,9 @@ func (w *worker) fetch(tasks ...*running) {
 			continue
 		}
 		for i, in := range r.task.Inputs() {
+			if _, read := w.byTopic[in.Topic][r.task.ID().Partition]; !read {
+				continue
+			}
 			if add[in.Topic] == nil {
 				add[in.Topic] = map[int32]kgo.Offset{}
 			}

@@ -46,7 +46,8 @@ type worker struct {
 	assigned []statestore.TaskID // what the group has given to this worker, whether it runs or not
 
 	tasks   map[statestore.TaskID]*running
-	byTopic map[string]map[int32]slot // inputs of running tasks
+	byTopic map[string]map[int32]slot // inputs of running tasks that are read
+	doubts  doubts                    // those that are not
 	began   time.Time                 // of the open transaction: its first record or timer; zero between transactions
 	busy    time.Duration             // of the open transaction: what its records and timers took, without waiting for Kafka
 	hand    hand
@@ -99,6 +100,7 @@ func (w *worker) at(s step.Step) error { return w.app.cfg.Steps.At(w.index, s) }
 
 // run works until ctx ends, then commits and checkpoints, or until an error.
 func (w *worker) run(ctx context.Context) (err error) {
+	defer w.doubts.wg.Wait()
 	var kill context.CancelCauseFunc
 	w.ctx, kill = context.WithCancelCause(context.WithoutCancel(ctx))
 	w.kill = kill
@@ -301,6 +303,9 @@ func (w *worker) receive(ctx context.Context) error {
 	}
 	if w.lapsed() {
 		return nil // nothing of it is ours
+	}
+	if err := w.settleDoubts(); err != nil {
+		return err
 	}
 	for _, e := range fetches.Errors() {
 		if err := w.fetchError(e.Topic, e.Partition, e.Err); err != nil {

@@ -400,6 +400,20 @@ var mutants = []mutant{
 		packages: "./streamtest", run: "TestRebalanceWhileATransactionWaits",
 	},
 	{
+		name:     "an input in doubt is read after a rollback",
+		file:     "ownership.go",
+		old:      `[r.task.ID().Partition]; !read {`,
+		new:      `[r.task.ID().Partition]; false && !read {`,
+		packages: "./streamtest", run: "TestPartitionThatCannotBeAsked",
+	},
+	{
+		name:     "a loss that the leader confirms is read over",
+		file:     "doubt.go",
+		old:      `case next > a.end:`,
+		new:      `case next > a.end && false:`,
+		packages: ".", run: "TestALossThatIsOne",
+	},
+	{
 		name:     "a stop waits for a disk that fails",
 		file:     "ownership.go",
 		old:      `r.ticket != nil && !w.diskFails()`,

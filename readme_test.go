@@ -96,16 +96,29 @@ func TestReadmeWalkthrough(t *testing.T) {
 	stop()
 
 	// The same as a command with verbs.
-	whole := programs[0][:strings.Index(programs[0], "\nfunc main()")]
-	whole = strings.Replace(whole, "\t\"log\"\n", "", 1)
-	whole = strings.Replace(whole, "\t\"os/signal\"\n\t\"syscall\"\n", "", 1)
-	whole = strings.Replace(whole, "mill/dedup\"\n", "mill/dedup\"\n\t\"github.com/oncemill/oncemill/cli\"\n", 1)
-	w.source("payments", whole+"\n"+programs[1])
-	for _, line := range strings.Split(strings.TrimSpace(sh[terminals+2]), "\n") {
+	w.source("payments", withVerbs(t, programs[0], programs[1]))
+	lines = strings.Split(strings.TrimSpace(sh[terminals+2]), "\n")
+	if lines[0] != "go mod tidy && go build" {
+		t.Fatalf("it is not built: %q", lines[0])
+	}
+	for _, line := range lines[1:] {
 		if !strings.HasPrefix(line, "./payments run ") { // the scripts of package cli run jobs
 			w.shell(line)
 		}
 	}
+}
+
+// withVerbs puts the imports and the main function of a second block in the places that the README names: those of the imports,
+// and of run and main. Nothing else is added or taken away.
+func withVerbs(t *testing.T, program, block string) string {
+	t.Helper()
+	imports, main, ok1 := strings.Cut(block, "\n)\n")
+	_, rest, ok2 := strings.Cut(program, "\n)\n")
+	body, _, ok3 := strings.Cut(rest, "\nfunc run(")
+	if !ok1 || !ok2 || !ok3 || !strings.HasPrefix(imports, "import (\n") {
+		t.Fatal("the second program has no imports and main, or the first one no imports and run")
+	}
+	return "package main\n\n" + imports + "\n)\n" + body + main
 }
 
 // build makes a program of this module.

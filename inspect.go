@@ -3,6 +3,8 @@ package oncemill
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
 
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/statestore"
@@ -20,16 +22,21 @@ type StoredState struct {
 }
 
 // OpenState opens a state directory for reading, and keeps its lock until Close. A directory that is in use, that belongs to
-// another application, or that does not exist is refused: OM301, OM303, OM302.
+// another application, or that is of no application is refused: OM301, OM303, OM302; one
+// that does not exist is OM305.
 func OpenState(path, app string) (*StoredState, error) {
 	d := &directory{path: path}
+	const cure = "name the state directory of an application that has run"
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, problem.New(problem.DirectoryUnusable, path, "there is no such directory").WithCure(cure)
+	}
 	found, err := d.readIdentity()
 	if err != nil {
 		return nil, err
 	}
 	if !found {
 		return nil, problem.New(problem.DirectoryForeign, path, "it holds no %s", identityFile).
-			WithCure("name the state directory of an application that has run")
+			WithCure(cure)
 	}
 	if d.id.App != app {
 		return nil, problem.New(problem.DirectoryOtherApp, path, "it belongs to %q, this is %q", d.id.App, app)

@@ -163,7 +163,7 @@ func dedupTopics(ctx context.Context, env *Env, cmd *cobra.Command, f *dedupFlag
 		return usageError(cmd, err)
 	}
 	deadLetters := graph.DeadLetterTopic(c.App)
-	t := &tally{first: func() {
+	t := &tally{to: c.To, letterDuplicates: c.DeadLetterDuplicates, first: func() {
 		env.Talk("note: records go to the dead letters, %s; the headers there say why (OM216: no key, see --scope topic)", deadLetters)
 	}}
 	job.Config.Listener = t.listener()
@@ -177,11 +177,13 @@ func dedupTopics(ctx context.Context, env *Env, cmd *cobra.Command, f *dedupFlag
 	return nil
 }
 
-// tally counts what was committed.
+// tally counts what was committed. A new record is not copied yet: its output may be refused, and it is a dead letter then.
 type tally struct {
-	first                      func() // called at the first dead letter: a stage may run for months before its last words
-	mu                         sync.Mutex
-	fresh, duplicates, letters uint64
+	to                          string // topic of the copies
+	letterDuplicates            bool   // duplicates are among the dead letters
+	first                       func() // called at the first dead letter: a stage may run for months before its last words
+	mu                          sync.Mutex
+	copied, duplicates, letters uint64
 }
 
 func (t *tally) listener() metrics.Listener {
@@ -193,11 +195,13 @@ func (t *tally) listener() metrics.Listener {
 		}
 		t.letters += e.DeadLetters
 		for _, v := range e.Verdicts {
-			switch v.Verdict {
-			case dedup.New.String():
-				t.fresh += v.Count
-			case dedup.Duplicate.String():
+			if v.Verdict == dedup.Duplicate.String() {
 				t.duplicates += v.Count
+			}
+		}
+		for _, p := range e.Produced {
+			if p.Topic == t.to {
+				t.copied += p.Records
 			}
 		}
 	}}
@@ -206,7 +210,10 @@ func (t *tally) listener() metrics.Listener {
 func (t *tally) text(deadLetters string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	text := fmt.Sprintf("%d new, %d duplicates", t.fresh, t.duplicates)
+	if t.letterDuplicates {
+		return fmt.Sprintf("%d copied to %s, %d dead letters in %s, %d of them duplicates", t.copied, t.to, t.letters, deadLetters, t.duplicates)
+	}
+	text := fmt.Sprintf("%d copied to %s, %d duplicates dropped", t.copied, t.to, t.duplicates)
 	if t.letters > 0 {
 		text += fmt.Sprintf(", %d dead letters in %s", t.letters, deadLetters)
 	}

@@ -25,6 +25,20 @@ const (
 	ExitUnread      = 141 // nobody reads the output any more, as a shell reports it of other programs
 )
 
+// exitCodes say what they mean, for the help.
+var exitCodes = []struct {
+	code  int
+	means string
+}{
+	{ExitOK, "done"},
+	{ExitFailed, "it failed"},
+	{ExitUsage, "what was typed, or a setting, cannot be meant"},
+	{ExitFinding, "a check found something: verify, demo"},
+	{ExitRefused, "refused for safety, nothing was touched: a directory in use or not ours, state that does not fit"},
+	{ExitInterrupted, "interrupted"},
+	{ExitUnread, "nobody reads the output any more"},
+}
+
 // Exit is an error that decides the exit code.
 type Exit struct {
 	Code int

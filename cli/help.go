@@ -76,6 +76,10 @@ func helpAll(env *Env, root *cobra.Command) error {
 		d.Rows = append(d.Rows, r)
 		d.Cells = append(d.Cells, []string{string(r.Code), r.Title})
 	}
+	fmt.Fprintf(&b, "\nExit codes:\n\n")
+	for _, e := range exitCodes {
+		fmt.Fprintf(&b, "  %3d  %s\n", e.code, e.means)
+	}
 	fmt.Fprintf(&b, "\nOne code in full: %s help OM301\n", env.Name())
 	d.Text = b.String()
 	return env.Print(d)

@@ -23,7 +23,8 @@ const verifyLong = "Check from outside what was promised: ids of outputs are dis
 	"positions and counters tell one story. With --execute the retained inputs are run once more, and outputs and state\n" +
 	"are compared byte by byte. It only reads. Memory is bounded; temporary files grow with the topics.\n" +
 	"--state needs the application stopped; without it the topics alone are checked, also while it runs.\n" +
-	"Exit code 0: nothing was found; 3: something was, with examples. What it cannot see: docs/verify.md."
+	"Exit code 0: nothing was found; 3: something was, with examples; 1: it could not check; 4: refused, because the state\n" +
+	"directory is in use, of another application, or of none. What it cannot see: docs/verify.md."
 
 type verifyFlags struct {
 	execute bool

@@ -131,7 +131,7 @@ var entries = []Entry{
 	{RecordsRefused, "some records were refused", "mend the records that are listed, and give them again", "A run over a finite input ended, and not all of it came through: the records listed have no id that can be used, or share an id with another record."},
 	{StateTooLarge, "an entry of a store is larger than its changelog allows", "keep less under one key, or raise max.message.bytes of the changelog and Config.MaxRecordBytes", "Checked when it is written, so that it fails at its record or timer."},
 	{DirectoryInUse, "another process uses the state directory", "stop it, or use another directory", "One process owns a state directory; the lock ends with the process."},
-	{DirectoryForeign, "the state directory is not empty and not ours", "use an empty directory", "Nothing in it was touched."},
+	{DirectoryForeign, "the directory is not a state directory of ours", "use an empty directory", "Nothing in it was touched."},
 	{DirectoryOtherApp, "the state directory belongs to another application", "use its own directory for each application", "Nothing in it was touched."},
 	{DirectoryNewer, "the state directory was written by a newer version", "use that version, or another directory", "Formats only go up; an older version refuses rather than guess."},
 	{DirectoryUnusable, "the state directory cannot be used", "check path, permissions and space", ""},

@@ -38,7 +38,7 @@ func (d *Driver) TryCommit() error {
 			return err
 		}
 	}
-	return fmt.Errorf("streamtest: %d transactions did not come to an end", maxRounds)
+	return fmt.Errorf("%d transactions did not come to an end", maxRounds)
 }
 
 // CommitOnce commits the open transaction and processes nothing more.

@@ -38,8 +38,13 @@ type recording struct {
 // committed outputs and the same state each time, byte for byte; in which transaction a record was committed is left out,
 // and so are the stacks in dead letters.
 //
-// A topology in which a sub-topology reads several topics may depend on how their records interleave, which batches
-// change. Its outputs differ here as they do in Kafka.
+// What is not a function of the records differs here, as it does in Kafka, and ends the test:
+//
+//   - The wall clock. A transaction that is aborted is run again later: ctx.Now() is another time, and a wall-clock timer that
+//     is set from it is due later, perhaps not yet. Set timers from the timestamp of the record, or call [Driver.Commit] before
+//     [Driver.Advance] and keep the clock out of outputs and state; else test with a driver of its own.
+//   - A sub-topology that reads several topics may depend on how their records interleave, which batches change.
+//   - Anything else that comes from outside: random numbers, the order of a map, a counter in the handler.
 func Repeat(t *testing.T, o Options, run func(t *testing.T, o Options)) {
 	t.Helper()
 	var first *recording
@@ -129,7 +134,7 @@ func compareRecordings(t *testing.T, first, other *recording) {
 	}
 	for i, d := range other.drivers {
 		if err := first.drivers[i].picture.diff(d.take()); err != nil {
-			t.Fatalf("streamtest: not what came of the first run: %v", err)
+			t.Fatalf("streamtest: not what came of the first run: %v. Cure: let outputs and state depend on the records alone; ctx.Now(), wall-clock timers and the order of several inputs do not come again the same: see Repeat", err)
 		}
 	}
 }
@@ -231,7 +236,8 @@ func (d *Driver) again(size int) error {
 			return err
 		}
 		if !more && d.open == before {
-			return fmt.Errorf("streamtest: a transaction of %d records and timers ran again with %d", size, d.open)
+			return fmt.Errorf("after an abort or a crash a transaction of %d records and timers was run again, and had %d: a wall-clock timer that had fired was not due. "+
+				"Cure: set it from the timestamp of the record and not from ctx.Now(), or call Commit before Advance: see Repeat", size, d.open)
 		}
 	}
 	return nil

@@ -165,7 +165,7 @@ func (d *Driver) fireUntil(until time.Time) error {
 			return err
 		}
 	}
-	return fmt.Errorf("streamtest: wall-clock timers set timers that are due at once, %d rounds of them", maxTimerRounds)
+	return fmt.Errorf("wall-clock timers set timers that are due at once, %d rounds of them", maxTimerRounds)
 }
 
 // nextTimer finds the wall-clock timer that is due first.
@@ -194,7 +194,7 @@ func (d *Driver) fireStream() error {
 				break
 			}
 			if round == maxTimerRounds {
-				return fmt.Errorf("streamtest: task %s: timers set timers that are due at once, %d rounds of them", s.id, round)
+				return fmt.Errorf("task %s: timers set timers that are due at once, %d rounds of them", s.id, round)
 			}
 		}
 	}

@@ -38,8 +38,9 @@ func topologyVerb(env *Env) *cobra.Command {
 		Use:   "show",
 		Short: "describe a topology as text, JSON, Mermaid or DOT",
 		Long: "Describe a topology: sub-topologies, nodes, stores with their changelogs, internal topics, failure policies and\n" +
-			"the fingerprint. No broker is needed: numbers of partitions are then left out. With --brokers as a flag they are\n" +
-			"asked for; brokers from the environment or a file are left alone.",
+			"the fingerprint. No broker is needed: numbers of partitions are then left out, in the fingerprint, too, which is\n" +
+			"not the one that a start stores. With --brokers as a flag they are asked for, and it is; brokers from the\n" +
+			"environment or a file are left alone.",
 		Example:     cmd.Example,
 		Annotations: map[string]string{"under": "topology"},
 	}
@@ -74,7 +75,7 @@ func showTopology(ctx context.Context, env *Env, job Job) error {
 	case "dot":
 		_, err = fmt.Fprint(env.Stdout, d.DOT())
 	default:
-		err = env.Print(Document{Kind: "topology", Version: graph.DescriptionVersion, Data: d, Text: d.Text()})
+		err = env.Print(Document{Kind: "topology", Version: graph.DescriptionVersion, Data: d, Text: env.asTyped(d.Text())})
 	}
 	return err
 }

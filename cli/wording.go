@@ -36,7 +36,7 @@ func (e *Env) asTyped(text string) string {
 		return found
 	})
 	if e.cmd != nil && e.cmd.Name() == "dedup" { // the verb or the job; both have its flags
-		text = strings.NewReplacer("dedup.Config.ID", "--id", "dedup.Config.Window", "--window").Replace(text)
+		text = strings.NewReplacer("func:header:", "header:", "func:column:", "column:", "dedup.Config.ID", "--id", "dedup.Config.Window", "--window").Replace(text)
 	}
 	return text
 }

@@ -4,17 +4,36 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
+	"time"
 )
 
 // Text renders the description for a terminal.
 func (d Description) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "topology %s   fingerprint %s\n", d.App, d.Fingerprint)
+	fmt.Fprintf(&b, "topology %s   fingerprint %s (%s)\n", d.App, d.Fingerprint, d.counted())
 	for _, s := range d.SubTopologies {
 		s.text(&b)
 	}
 	d.topicsText(&b)
 	return b.String()
+}
+
+// counted says which fingerprint it is: the one that a start stores has the numbers of partitions in it.
+func (d Description) counted() string {
+	known := 0
+	for _, s := range d.SubTopologies {
+		if s.Partitions > 0 {
+			known++
+		}
+	}
+	switch known {
+	case len(d.SubTopologies):
+		return "with the numbers of partitions, as a start stores it"
+	case 0:
+		return "without the numbers of partitions: not the one that a start stores"
+	default:
+		return "with some of the numbers of partitions: not the one that a start stores"
+	}
 }
 
 func (s SubDescription) text(b *strings.Builder) {
@@ -71,13 +90,22 @@ func (n NodeDescription) wiring() string {
 func (n NodeDescription) details() []string {
 	var lines []string
 	if d := n.Dedup; d != nil {
-		lines = append(lines, d.Fingerprint,
-			fmt.Sprintf("window %s, duplicates %s, without id %s", d.Window, d.OnDuplicate, d.OnMissing))
+		lines = append(lines, fmt.Sprintf("each id once: %s, in scope %q", d.ID, d.Scope),
+			fmt.Sprintf("window %s, duplicates %s, without id %s", d.inWords(), d.OnDuplicate, d.OnMissing))
 	}
 	for _, p := range n.Policies {
 		lines = append(lines, fmt.Sprintf("on %s failure: %s", p.Phase, p.Policy))
 	}
 	return lines
+}
+
+// inWords is the window for a person.
+func (d *DedupDescription) inWords() string {
+	window, err := time.ParseDuration(d.Window)
+	if err != nil {
+		return d.Window
+	}
+	return windowText(window)
 }
 
 func (d Description) topicsText(b *strings.Builder) {

@@ -251,7 +251,7 @@ func (d *diff) dedup() {
 				d.migrate("none needed: a duplicate of a record from before the change is new to it", "source %q begins to deduplicate", is.Name)
 			default:
 				d.refuse("", "undo the change, or give the source another name and accept that the old markers are dropped",
-					"source %q: %s -> %s: the markers that are there would not be found", is.Name, was.Dedup, is.Dedup)
+					"source %q: %s: the markers that are there would not be found", is.Name, dedupChange(was.Dedup, is.Dedup))
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"syscall"
@@ -42,6 +43,10 @@ func (e *Env) awaitBrokers(ctx context.Context, brokers []string, opts []kgo.Opt
 		if said := answer("ApiVersions at "+address, err); problem.CodeOf(said) == problem.BrokersRefused {
 			return said
 		}
+		if unknown := unknownHosts(bounded, brokers, err); unknown != "" {
+			return problem.New(problem.BrokersUnreachable, address, "%s: there is no such host", unknown).
+				WithCure("correct --brokers; %s dev starts a broker for development", e.Name())
+		}
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			return context.Cause(ctx)
 		}
@@ -58,6 +63,26 @@ func (e *Env) awaitBrokers(ctx context.Context, brokers []string, opts []kgo.Opt
 		case <-time.After(knockAgain):
 		}
 	}
+}
+
+// unknownHosts are the hosts of brokers that no name server knows, if that is what is wrong: no broker is left then.
+func unknownHosts(ctx context.Context, brokers []string, err error) string {
+	var lookup *net.DNSError
+	if !errors.As(err, &lookup) || !lookup.IsNotFound {
+		return ""
+	}
+	var unknown []string
+	for _, broker := range brokers {
+		host, _, err := net.SplitHostPort(broker)
+		if err != nil {
+			return ""
+		}
+		if _, err := net.DefaultResolver.LookupHost(ctx, host); !errors.As(err, &lookup) || !lookup.IsNotFound {
+			return ""
+		}
+		unknown = append(unknown, host)
+	}
+	return strings.Join(unknown, ", ")
 }
 
 // noBrokers is the error of a verb that needs brokers and got none.

@@ -125,3 +125,21 @@ func TestAWrongPasswordIsARefusal(t *testing.T) {
 		}
 	}
 }
+
+// A host that nobody knows is said to be just that, and nothing else is said before. The two dots make it one that is not even asked for.
+func TestAnUnknownHostIsNamed(t *testing.T) {
+	for _, verb := range [][]string{{"run", "retail", "--state", t.TempDir()}, {"topic", "list"}, {"verify", "retail"}} {
+		env, _, talk := testEnv(t, nil)
+		code := Run(context.Background(), env, append(verb, "-B", "nohost..invalid:9092")...)
+		want := "error    OM401 no broker can be reached\nplace    nohost..invalid:9092\nproblem  nohost..invalid: there is no such host\ncure     correct --brokers;"
+		if said := talk.String(); code != ExitFailed || !strings.HasPrefix(said, want) {
+			t.Errorf("%s: exit code %d\n%s", verb[0], code, said)
+		}
+	}
+	env, _, talk := testEnv(t, nil)
+	env.Timeout = 300 * time.Millisecond
+	err := env.awaitBrokers(context.Background(), []string{"nohost..invalid:9092", "127.0.0.1:1"}, nil)
+	if err != nil && strings.Contains(err.Error(), "there is no such host") {
+		t.Errorf("the other address counts: %v\n%s", err, talk)
+	}
+}

@@ -25,7 +25,8 @@ import (
 const dedupLong = `Copy records from one topic to another, each id once, whenever this process is killed and started again. Keys, values,
 timestamps and headers pass through unchanged.
 
-Ids (--id): header:NAME, key, json:PATH (a field of a JSON value, such as order.id), or hash (of key and value).
+Ids (--id): header:NAME, key, json:PATH (a field of a JSON value, such as order.id), or hash (of key and value); from standard
+input json:PATH or hash for NDJSON, and column:NAME or hash for CSV.
 A record whose id was seen within --window is a duplicate: dropped, or with --duplicates dead-letter sent to the dead
 letters. The same id with another key or value is a conflict: the first one stands, the second one goes to the dead
 letters, unless --ignore-conflicts takes it for a duplicate. Records without an id, or without a key, go to the dead
@@ -56,7 +57,7 @@ type dedupFlags struct {
 func (f *dedupFlags) declare(flags *pflag.FlagSet) {
 	flags.StringVar(&f.from, "from", "", "topic to read")
 	flags.StringVar(&f.to, "to", "", "topic to write")
-	flags.StringVar(&f.id, "id", "", "what makes a message: "+dedupstage.IDForms)
+	flags.StringVar(&f.id, "id", "", "what makes a message: "+dedupstage.IDForms+"; column:NAME for CSV from standard input")
 	flags.DurationVar(&f.window, "window", 168*time.Hour, "how long an id is remembered, by the timestamps of the records")
 	flags.StringVar(&f.duplicates, "duplicates", "drop", "what happens with duplicates: drop or dead-letter")
 	flags.StringVar(&f.scope, "scope", "partition", "where copies are looked for: partition or topic")
@@ -243,7 +244,7 @@ func (f *dedupFlags) linesConfig(cmd *cobra.Command) (lines.Config, error) {
 	case c.Format == lines.CSV && f.id != "hash":
 		errs = append(errs, fmt.Errorf("--id %q: column:NAME or hash for CSV", f.id))
 	case c.Format == lines.NDJSON && (err != nil || f.id == "key" || strings.HasPrefix(f.id, "header:")):
-		errs = append(errs, fmt.Errorf("--id %q: json:PATH or hash for NDJSON from standard input; header:NAME and key need --from and --to", f.id))
+		errs = append(errs, fmt.Errorf("--id %q: json:PATH or hash for NDJSON from standard input, column:NAME for CSV; header:NAME and key need --from and --to", f.id))
 	}
 	c.ID = id
 	var misplaced []string

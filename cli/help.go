@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -29,7 +30,11 @@ func helpVerb(env *Env) *cobra.Command {
 			if len(args) == 0 {
 				return helpAll(env, cmd.Root())
 			}
-			if code := strings.ToUpper(args[0]); len(args) == 1 && strings.HasPrefix(code, "OM") {
+			code := strings.ToUpper(args[0])
+			if n, err := strconv.Atoi(code); err == nil && n >= 0 {
+				code = "OM" + code
+			}
+			if len(args) == 1 && strings.HasPrefix(code, "OM") {
 				return helpCode(env, problem.Code(code))
 			}
 			target, rest, err := cmd.Root().Find(args)

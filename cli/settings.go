@@ -292,7 +292,11 @@ func (e *Env) profile() string {
 func readConfig(path string) (map[string]any, error) {
 	values := map[string]any{}
 	if _, err := toml.DecodeFile(path, &values); err != nil {
-		return nil, problem.Wrap(problem.ConfigInvalid, path, err).WithCure("mend the file, or name another with --config")
+		cure := "mend the file, or name another with --config"
+		if errors.As(err, new(toml.ParseError)) {
+			cure = `mend the file: text stands in quotes, as in brokers = ["host:9092"] and state = "DIR"; or name another with --config`
+		}
+		return nil, problem.Wrap(problem.ConfigInvalid, path, err).WithCure("%s", cure)
 	}
 	k, err := newLayer(path, values)
 	if err != nil {
@@ -319,15 +323,22 @@ func readConfig(path string) (map[string]any, error) {
 // configVariable names a configuration file, as --config does.
 const configVariable = variablePrefix + "CONFIG"
 
+// nearSetting suggests a setting for a key that is none: misspelt, or below a table that has no such key.
 func nearSetting(key string) string {
 	var known []string
 	for _, s := range allSettings() {
 		known = append(known, s.key)
 	}
-	if near := nearest(key, known); near != "" {
-		return " (did you mean " + near + "?)"
+	near, place := nearest(key, known), ""
+	if at := strings.LastIndex(key, "."); near == "" && at >= 0 {
+		if near = nearest(key[at+1:], known); !strings.Contains(near, ".") {
+			place = ", above all tables"
+		}
 	}
-	return ""
+	if near == "" {
+		return ""
+	}
+	return " (did you mean " + near + place + "?)"
 }
 
 // Lookup returns a setting as text, and the layer that it comes from; "default" if no layer has it.

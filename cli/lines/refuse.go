@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -14,6 +15,22 @@ import (
 
 // ownPlace is where the engine met a record: a place in topics of this package, which the user has not got.
 var ownPlace = regexp.MustCompile(`^dedup in: (OM\d+) in ` + topicIn + `/0@\d+`)
+
+// firstSeen is where the engine met the first record with an id, an offset of a topic of this package as well.
+var firstSeen = regexp.MustCompile(`first seen at offset \d+`)
+
+// seen says it in the user's terms. Behind a record that was not sent the number is not known.
+func (r *run) seen(text string) string {
+	offset, err := strconv.ParseInt(text[strings.LastIndexByte(text, ' ')+1:], 10, 64)
+	switch first := r.feeder.first; {
+	case err != nil || first < 0 || offset < first:
+		return "first seen in an earlier run"
+	case r.feeder.unsent > 0:
+		return "first seen earlier in this input"
+	default:
+		return fmt.Sprintf("first seen with record %d", offset-first+1)
+	}
+}
 
 // finish tells what was refused, and why: what the reader refused, the dead letters of this run, and what came again
 // that was refused before. The engine took the last for duplicates, or refused it anew after its window.
@@ -82,7 +99,7 @@ func (r *run) refusal(letter *kgo.Record) Refusal {
 	for _, h := range letter.Headers {
 		switch h.Key {
 		case task.HeaderErrorMessage:
-			out.Reason = ownPlace.ReplaceAllString(string(h.Value), "$1")
+			out.Reason = firstSeen.ReplaceAllStringFunc(ownPlace.ReplaceAllString(string(h.Value), "$1"), r.seen)
 		case headerLine:
 			line, _ = strconv.ParseInt(string(h.Value), 10, 64)
 		case headerRecord:

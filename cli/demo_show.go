@@ -43,11 +43,15 @@ func showDemo(env *Env, c *demo.Config) *demoShow {
 	return s
 }
 
+// end takes what was shown away, or leaves the bars as they are: the result says it all, once.
 func (s *demoShow) end(complete bool) {
 	for _, t := range s.tasks {
-		if complete {
+		switch {
+		case complete && s.progress.bars != nil:
 			t.Done()
-		} else {
+		case complete:
+			t.abandon()
+		default:
 			t.Abort()
 		}
 	}

@@ -25,8 +25,14 @@ var configField = regexp.MustCompile(`(^|[^\w.])(?:oncemill\.)?Config\.(\w+)`)
 // createByTool finds the cure of a missing topic that needs Kafka's own tools.
 var createByTool = regexp.MustCompile(`kafka-topics\.sh --bootstrap-server (\S+) --create --topic (\S+) --partitions (\S+)`)
 
+// ownVerb finds a command line of oncemill that an error proposes.
+var ownVerb = regexp.MustCompile(`(^|[^\w./-])oncemill (dev|topic|help)\b`)
+
 // asTyped says a text of the library in the words of the command: flags instead of fields, and its own verbs.
 func (e *Env) asTyped(text string) string {
+	if e.App != nil { // its command has the verbs; the other one may not be there
+		text = ownVerb.ReplaceAllString(text, "${1}"+e.Name()+" $2")
+	}
 	text = createByTool.ReplaceAllString(text, e.Name()+" topic create $2 --partitions $3 -B $1")
 	text = configField.ReplaceAllStringFunc(text, func(found string) string {
 		m := configField.FindStringSubmatch(found)

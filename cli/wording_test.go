@@ -25,6 +25,14 @@ func TestErrorsSpeakOfWhatIsTyped(t *testing.T) {
 			t.Errorf("%q becomes %q, want %q", text, got, want)
 		}
 	}
+	const cure = "create it with oncemill topic create NAME, or see oncemill dev; oncemill never chooses for you"
+	if got := env.asTyped(cure); got != cure {
+		t.Errorf("%q", got)
+	}
+	env.App = &App{Name: "shop"}
+	if got, want := env.asTyped(cure), "create it with shop topic create NAME, or see shop dev; oncemill never chooses for you"; got != want {
+		t.Errorf("%q becomes %q, want %q", cure, got, want)
+	}
 	if got := withFlags("or Config.AcceptSkip."); got != "or Config.AcceptSkip (--accept-skip)." {
 		t.Errorf("help says %q", got)
 	}

@@ -70,3 +70,20 @@ func TestCaughtOnlyFromItsPlaceOn(t *testing.T) {
 		}
 	}
 }
+
+// A worker that is killed before it has committed anything does not come back: that is said in place of a time.
+func TestAKillBeforeTheReturnIsTold(t *testing.T) {
+	var told []string
+	trial := &trial{Config: Config{Kills: 2, Watch: Watch{Happened: func(text string) { told = append(told, text) }}}, committed: 7}
+	trial.result.Kills = make([]Kill, 0, 2)
+	trial.feeder = &feeder{}
+	trial.struck(aim{uncommitted: 1})
+	trial.struck(aim{uncommitted: 2})
+	if want := []string{
+		"kill 1 of 2: SIGKILL 1 outputs after its last commit, 7 messages committed",
+		"  killed again before its first commit",
+		"kill 2 of 2: SIGKILL 2 outputs after its last commit, 7 messages committed",
+	}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}

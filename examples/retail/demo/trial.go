@@ -198,6 +198,15 @@ func (t *trial) kill(ctx context.Context, a aim) error {
 	if err := t.look(ctx); err != nil {
 		return err
 	}
+	t.struck(a)
+	return nil
+}
+
+// struck takes note of a kill, and of the one before if nothing was committed since: it has no time and will not get one.
+func (t *trial) struck(a aim) {
+	if t.back != nil {
+		t.Watch.Happened("  killed again before its first commit")
+	}
 	t.result.Replayed += int(t.replayed.Swap(0))
 	t.result.Kills = append(t.result.Kills, Kill{
 		Sent: int(t.feeder.sent.Load()), Committed: t.committed, Uncommitted: a.uncommitted, Midway: a.uncommitted > 0,
@@ -211,7 +220,6 @@ func (t *trial) kill(ctx context.Context, a aim) error {
 		}
 	}
 	t.Watch.Happened(fmt.Sprintf("kill %d of %d: SIGKILL %s, %d messages committed", len(t.result.Kills), t.Kills, where, t.committed))
-	return nil
 }
 
 // pollInterval is between two looks at the positions: short, so that a kill comes soon after its trigger.

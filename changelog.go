@@ -31,6 +31,8 @@ func (j *restoreJob) read(ctx context.Context) error {
 		return nil
 	}
 	j.client.AddConsumePartitions(add)
+	j.reading = true
+	defer func() { j.reading = false }()
 	heard := time.Now()
 	for len(byTopic) > 0 {
 		pollCtx, cancel := context.WithTimeout(ctx, restorePoll)
@@ -56,6 +58,9 @@ func (j *restoreJob) read(ctx context.Context) error {
 			}
 			continue
 		}
+		if err := j.goesOn(ctx); err != nil {
+			return err
+		}
 		heard = time.Now()
 		if err := j.applyFetched(ctx, fetches, byTopic); err != nil {
 			return err
@@ -79,6 +84,9 @@ func (j *restoreJob) restoreErrors(ctx context.Context, fetches kgo.Fetches, byT
 				}
 			}
 			continue
+		}
+		if err := j.lookForTopics(ctx, e.Err); err != nil {
+			return err
 		}
 		if permanent(e.Err) {
 			return problem.Wrap(problem.RestoreFailed, fmt.Sprintf("%s/%d", e.Topic, e.Partition), e.Err)
@@ -105,7 +113,7 @@ func (j *restoreJob) applyFetched(ctx context.Context, fetches kgo.Fetches, byTo
 			}
 			j.records++
 		}
-		l.next, l.epoch = min(r.Offset+1, l.end), r.LeaderEpoch
+		l.next, l.epoch, l.open = min(r.Offset+1, l.end), r.LeaderEpoch, stall{}
 		if l.next >= l.end {
 			delete(byTopic, r.Topic)
 		}
@@ -229,6 +237,9 @@ func (j *restoreJob) endSilence(ctx context.Context, byTopic map[string]*restore
 	if time.Since(since) < silence {
 		return nil
 	}
+	if err := j.giveWay(ctx); err != nil {
+		return err
+	}
 	for topic, l := range byTopic {
 		log := logtail.Log{Topic: topic, TopicID: j.w.app.topics.info(topic).id, Partition: j.id.Partition}
 		err := logtail.Empty(ctx, j.client, log, l.next, l.end)
@@ -242,9 +253,17 @@ func (j *restoreJob) endSilence(ctx context.Context, byTopic map[string]*restore
 			}
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, logtail.ErrRecords), errors.Is(err, logtail.ErrOpen):
+		case errors.Is(err, logtail.ErrRecords):
+			l.open = stall{}
+		case errors.Is(err, logtail.ErrOpen):
+			if err := j.awaitEnd(ctx, topic, l); err != nil {
+				return err
+			}
 		default:
-			j.w.log.Warn("a changelog does not answer; waiting", "topic", topic, "partition", j.id.Partition, "position", l.next, "end", l.end, "err", err)
+			j.w.log.Warn("a changelog does not answer; waiting", "task", j.id, "topic", topic, "partition", j.id.Partition, "position", l.next, "end", l.end, "err", err)
+			if err := j.lookForTopics(ctx, err); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -76,7 +76,7 @@ func (w *worker) ask(at inputPartition, d *doubt) {
 	d.next, d.answer = d.run.task.Next(d.input), make(chan logAnswer, 1)
 	client, epoch, answer := w.session.client, d.run.task.LeaderEpoch(d.input), d.answer
 	w.doubts.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(w.ctx, askPatience)
+		ctx, cancel := context.WithTimeout(withWaiter(w.ctx, nobody{}), askPatience)
 		defer cancel()
 		answer <- askLog(ctx, client, at, epoch)
 		w.mail.wakeUp()

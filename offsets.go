@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -39,7 +40,7 @@ func fetchStable(ctx context.Context, cl *kgo.Client, known *topics, group strin
 	}
 	req.Groups = append(req.Groups, g)
 	out := map[string]committedOffset{}
-	err := retry(ctx, func() error {
+	err := retry(ctx, fmt.Sprintf("the committed offsets of partition %d of %s", partition, strings.Join(topics, ", ")), func() error {
 		resp, err := req.RequestWith(ctx, cl)
 		if err != nil {
 			return err
@@ -148,7 +149,7 @@ func listOffsets(ctx context.Context, cl *kgo.Client, topics []string, partition
 		req.Topics = append(req.Topics, t)
 	}
 	out := map[string]int64{}
-	err := retry(ctx, func() error {
+	err := retry(ctx, fmt.Sprintf("the ends of partition %d of %s", partition, strings.Join(topics, ", ")), func() error {
 		for _, shard := range cl.RequestSharded(ctx, req) { // partitions have different leaders
 			if shard.Err != nil {
 				return shard.Err
@@ -186,7 +187,7 @@ func epochEnd(ctx context.Context, cl *kgo.Client, topic string, partition int32
 	t.Partitions = append(t.Partitions, p)
 	req.Topics = append(req.Topics, t)
 	end := int64(-1)
-	err := retry(ctx, func() error {
+	err := retry(ctx, fmt.Sprintf("the leader epochs of %s/%d", topic, partition), func() error {
 		for _, shard := range cl.RequestSharded(ctx, req) {
 			if shard.Err != nil {
 				return shard.Err
@@ -211,16 +212,24 @@ func epochEnd(ctx context.Context, cl *kgo.Client, topic string, partition int32
 // retryPause is the pause between two tries; the client's own retries come on top.
 const retryPause = 100 * time.Millisecond
 
-// retry repeats what may succeed later until ctx ends: once it runs, an application waits an outage out.
-func retry(ctx context.Context, fn func() error) error {
+// retry repeats what may succeed later until ctx ends: once it runs, an application waits an outage out, and says what it waits for.
+func retry(ctx context.Context, what string, fn func() error) error {
 	var cause error
+	var st stall
+	who := waiterOf(ctx)
 	for {
 		err := fn()
-		if err == nil || permanent(err) {
+		if err == nil {
+			return who.goesOn(ctx)
+		}
+		if permanent(err) {
 			return err
 		}
 		if cause == nil || ctx.Err() == nil {
 			cause = err // the last one that is more than the end of ctx
+		}
+		if err := who.stands(ctx, &st, what, cause); err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():

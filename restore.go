@@ -26,6 +26,12 @@ type restoreJob struct {
 	// asOf is when the state lacked nothing up to its position in the logs: that of the local state, or the begin of the restore.
 	// Tombstones of keys that were there then outlast it by the topic's delete.retention.ms.
 	asOf time.Time
+
+	limit   chan struct{}
+	placed  bool      // it has one of the places of limit
+	reading bool      // from the changelogs
+	unknown time.Time // since when the brokers do not know one of the topics
+	lacking stall     // topics that have no such partition
 }
 
 // restoreLog is one changelog partition.
@@ -35,20 +41,17 @@ type restoreLog struct {
 	next       int64
 	epoch      int32
 	buckets    map[uint64]int64 // first offset of each marker bucket that was read
+	open       stall            // a transaction is open below the end, or the end is gone
 }
 
 func (j *restoreJob) run(ctx context.Context) error {
 	began := time.Now()
 	defer func() { j.took = time.Since(began) }()
-	cfg := j.w.app.cfg
-	client, err := kgo.NewClient(append(cfg.clientOptions("restore"),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes))...)
+	err := j.connect()
 	if err != nil {
 		return err
 	}
-	j.client = client
-	defer client.Close()
+	defer func() { j.client.Close() }()
 	if err := j.fetchCommitted(ctx); err != nil {
 		return err
 	}
@@ -61,6 +64,13 @@ func (j *restoreJob) run(ctx context.Context) error {
 		return err
 	}
 	return j.checkInputs(ctx)
+}
+
+func (j *restoreJob) connect() (err error) {
+	j.client, err = kgo.NewClient(append(j.w.app.cfg.clientOptions("restore"),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes))...)
+	return err
 }
 
 func (j *restoreJob) fetchCommitted(ctx context.Context) error {
@@ -110,19 +120,28 @@ func (j *restoreJob) restoreState(ctx context.Context) error {
 	if err := j.acquire(ctx); err != nil {
 		return err
 	}
-	if err := j.listLogs(ctx); err != nil {
-		return err
-	}
-	if err := j.judgeLocal(ctx); err != nil {
-		return err
-	}
-	remaining := int64(0)
-	for _, l := range j.logs {
-		remaining += l.end - l.next
-	}
-	j.w.restoreStarted(j.id, j.cause, remaining)
-	if err := j.read(ctx); err != nil {
-		return err
+	for {
+		if err := j.listLogs(ctx); err != nil {
+			return err
+		}
+		if err := j.judgeLocal(ctx); err != nil {
+			return err
+		}
+		remaining := int64(0)
+		for _, l := range j.logs {
+			remaining += l.end - l.next
+		}
+		j.w.restoreStarted(j.id, j.cause, remaining)
+		err := j.read(ctx)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errShortened) {
+			return err
+		}
+		if err := j.startOver(ctx); err != nil {
+			return err
+		}
 	}
 	if err := j.w.at(step.RestoreDone); err != nil {
 		return err
@@ -132,16 +151,20 @@ func (j *restoreJob) restoreState(ctx context.Context) error {
 
 // acquire waits until another worker of this process has let go of the task.
 func (j *restoreJob) acquire(ctx context.Context) error {
+	var st stall
 	for {
 		state, err := j.w.app.db.Acquire(j.id, j.sub.Declarations())
 		if err == nil {
 			j.state = state
-			return nil
+			return j.goesOn(ctx)
 		}
 		if isDamage(err) {
 			return j.acquireDamaged(ctx, err)
 		}
 		if !errors.Is(err, statestore.ErrHeld) {
+			return err
+		}
+		if err := j.stands(ctx, &st, "another worker of this process, which has not let go of it", err); err != nil {
 			return err
 		}
 		select {
@@ -168,6 +191,7 @@ func (j *restoreJob) listLogs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	j.logs = nil
 	for _, st := range j.sub.Stores {
 		j.logs = append(j.logs, &restoreLog{store: st, start: starts[st.Changelog], end: ends[st.Changelog], next: starts[st.Changelog], epoch: -1, buckets: map[uint64]int64{}})
 	}

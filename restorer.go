@@ -54,7 +54,8 @@ const (
 	restoreWiped    restoreCause = "wiped"    // the local state was damaged
 )
 
-// parallelRestores bounds the changelog readers of one worker.
+// parallelRestores bounds the changelog readers of one worker. One that stands still, for want of an answer, gives its place to the
+// next: else a few whose leader is away would keep all others from beginning.
 const parallelRestores = 8
 
 func newRestorer(w *worker) *restorer {
@@ -76,14 +77,12 @@ func (r *restorer) begin(id statestore.TaskID, sub *graph.SubTopology) {
 	r.wg.Add(1)
 	go func() {
 		defer r.wg.Done()
-		j := &restoreJob{w: r.w, restored: restored{id: id, sub: sub}}
-		select {
-		case r.limit <- struct{}{}:
+		j := &restoreJob{w: r.w, limit: r.limit, restored: restored{id: id, sub: sub}}
+		ctx := withWaiter(ctx, j)
+		if j.err = j.goesOn(ctx); j.err == nil {
 			j.err = j.run(ctx)
-			<-r.limit
-		case <-ctx.Done():
-			j.err = ctx.Err()
 		}
+		j.standAside()
 		r.finish(ctx, j)
 	}()
 }

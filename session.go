@@ -100,7 +100,7 @@ func newSession(ctx context.Context, w *worker) (*session, error) {
 	if err := w.at(step.Fence); err != nil {
 		return nil, err
 	}
-	err := retry(ctx, func() error { return s.connect(ctx, opts) })
+	err := retry(ctx, "the producer id of "+s.txnID, func() error { return s.connect(ctx, opts) })
 	if err != nil {
 		return nil, fmt.Errorf("initialise transactional id %q: %w", s.txnID, err)
 	}

@@ -1,6 +1,9 @@
 package oncemill
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 const (
 	// stallPatience is how long a task may stand still until it is said what it waits for.
@@ -34,3 +37,41 @@ func (s *stall) lasted() time.Duration {
 	}
 	return time.Since(s.since).Round(time.Second)
 }
+
+// waiter is who waits in a retry. A context carries it.
+type waiter interface {
+	// stands is told of each answer that is none; an error of it ends the waiting.
+	stands(ctx context.Context, s *stall, what string, cause error) error
+	// goesOn is called when the answer has come.
+	goesOn(ctx context.Context) error
+}
+
+type waiterKey struct{}
+
+func withWaiter(ctx context.Context, w waiter) context.Context {
+	return context.WithValue(ctx, waiterKey{}, w)
+}
+
+func waiterOf(ctx context.Context) waiter {
+	if w, ok := ctx.Value(waiterKey{}).(waiter); ok {
+		return w
+	}
+	return nobody{}
+}
+
+// nobody waits with another bound than time.
+type nobody struct{}
+
+func (nobody) stands(context.Context, *stall, string, error) error { return nil }
+
+func (nobody) goesOn(context.Context) error { return nil }
+
+// stands says what the worker waits for. While it does, none of its tasks goes on.
+func (w *worker) stands(_ context.Context, s *stall, what string, cause error) error {
+	if s.mustTell(stallPatience) {
+		w.log.Warn("all tasks of a worker wait for an answer of the brokers", "for", what, "waited", s.lasted(), "err", cause)
+	}
+	return nil
+}
+
+func (w *worker) goesOn(context.Context) error { return nil }

@@ -102,6 +102,7 @@ func (w *worker) at(s step.Step) error { return w.app.cfg.Steps.At(w.index, s) }
 func (w *worker) run(ctx context.Context) (err error) {
 	defer w.doubts.wg.Wait()
 	var kill context.CancelCauseFunc
+	ctx = withWaiter(ctx, w)
 	w.ctx, kill = context.WithCancelCause(context.WithoutCancel(ctx))
 	w.kill = kill
 	defer kill(nil)

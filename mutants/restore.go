@@ -3,6 +3,21 @@ package main
 // restoreMutants take the rules of reading and restoring away, one by one.
 var restoreMutants = []mutant{
 	{
+		name: "a restore that stands still keeps its place", file: "restorestall.go",
+		old: "	j.standAside()\n	return nil", new: `	return nil`,
+		packages: "./streamtest", run: "TestRestoresThatStandStill",
+	},
+	{
+		name: "a changelog that lost its end is waited for", file: "restorestall.go",
+		old: `if end := ends[topic]; end < l.end {`, new: `if end := ends[topic]; end < 0 {`,
+		packages: "./streamtest", run: "TestChangelogThatLoses",
+	},
+	{
+		name: "a restore waits for a topic that is gone", file: "restorestall.go",
+		old: `	if !unknownTopic(cause) {`, new: `	if true {`,
+		packages: "./streamtest", run: "TestTopicThatIsDeletedDuring|TestPartitionAddedToTheOnly",
+	},
+	{
 		name: "inputs are read uncommitted", file: "session.go",
 		old: `kgo.FetchIsolationLevel(kgo.ReadCommitted()),`, new: `kgo.FetchIsolationLevel(kgo.ReadUncommitted()),`,
 		packages: "./streamtest", run: "TestAbortedInput",

@@ -144,7 +144,7 @@ func (x *rerun) task(ctx context.Context, t *taskCut) (err error) {
 // notRun notes that the outputs of a task are not compared.
 func (x *rerun) notRun(t *taskCut, why string) {
 	x.all = false
-	x.skip(CheckRerun, fmt.Sprintf("task %s: %s", t.id, why))
+	x.skip(CheckRerun, fmt.Sprintf("task %s, with all its outputs: %s", t.id, why))
 }
 
 func (x *rerun) noteDone(t *taskCut, doubt string) {

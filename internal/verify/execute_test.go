@@ -222,3 +222,26 @@ func TestSharedTopicsAcceptOutputsOfOtherApplications(t *testing.T) {
 		t.Errorf("not shared: %s", show(report))
 	}
 }
+
+// Each task that is not run again counts as one, and the report says that it names the first of several.
+func TestExecuteSaysThatMoreTasksWereNotRun(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func() *topology.Topology {
+		topo := topology.New("both")
+		in := topology.Source(topo, "words", "words", serde.String(), serde.String(), topology.AlsoTopics("names"),
+			topology.Deduplicate(dedup.Config{ID: dedup.Header("id"), Window: time.Hour}))
+		topology.Sink(topo, "counted", in, "counted", serde.String(), serde.String())
+		return topo
+	}, 2)
+	for i := range 20 {
+		for _, topic := range []string{"words", "names"} {
+			s.produce(&kgo.Record{Topic: topic, Partition: int32(i % 2), Key: fmt.Append(nil, i), Value: []byte("x"),
+				Headers: []kgo.RecordHeader{{Key: "id", Value: fmt.Append(nil, topic, i)}}})
+		}
+	}
+	s.run("", 0)
+	c := checkOf(t, s.verify(s.dir, true), verify.CheckRerun)
+	if c.Checked != 0 || c.Skipped != 2 || !strings.Contains(c.Why, "task words_0, with all its outputs: several inputs") || !strings.HasSuffix(c.Why, " (and 1 for other reasons)") {
+		t.Errorf("%+v", c)
+	}
+}

@@ -98,9 +98,11 @@ type Check struct {
 	Name    string `json:"name"`
 	Checked int64  `json:"checked"`
 	Found   int64  `json:"found"`
-	// Skipped could not be judged, Why says for which reason.
+	// Skipped could not be judged: records, keys or inputs as in Checked, and whole tasks, one each, that were not run again. Why
+	// says for which reason, the first one if there are several, and how many were skipped for others.
 	Skipped int64  `json:"skipped,omitempty"`
 	Why     string `json:"why,omitempty"`
+	others  int64  // skipped for another reason than Why
 }
 
 // Report is the result.
@@ -187,6 +189,11 @@ func Run(ctx context.Context, c Config) (report *Report, err error) {
 			return nil, err
 		}
 	}
+	for _, c := range r.report.Checks {
+		if c.others > 0 {
+			c.Why += fmt.Sprintf(" (and %d for other reasons)", c.others)
+		}
+	}
 	return r.report, nil
 }
 
@@ -238,8 +245,12 @@ func (r *run) found(check string, code problem.Code, place, format string, args 
 func (r *run) skip(check, why string) {
 	c := r.check(check)
 	c.Skipped++
-	if c.Why == "" {
+	switch c.Why {
+	case "":
 		c.Why = why
+	case why:
+	default:
+		c.others++
 	}
 }
 

@@ -2,6 +2,7 @@ package oncemill
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"testing"
@@ -96,5 +97,25 @@ func TestTasksAreRestoredAnewWhenTheTermChanges(t *testing.T) {
 			t.Errorf("%s: restore begun %v, membership %+v", c.what, began, w.as)
 		}
 		w.assigned = []statestore.TaskID{id}
+	}
+}
+
+// A static member that missed a rebalance keeps its id: only the term says that what waits is not the membership of the tasks.
+func TestFenceRefusesAnotherTermOfTheSameID(t *testing.T) {
+	held := membership{"m", 3, 1}
+	for name, c := range map[string]struct {
+		waiting groupEvent
+		ok      bool
+	}{
+		"the next generation":       {groupEvent{kind: groupRevoked, as: membership{"m", 4, 1}}, true},
+		"another term":              {groupEvent{kind: groupAssigned, as: membership{"m", 5, 2}}, false},
+		"lost, under the same term": {groupEvent{kind: groupLost, as: membership{"m", 3, 1}}, false},
+	} {
+		w := &worker{as: held}
+		w.mail.mu.events = []groupEvent{c.waiting}
+		as, err := w.fence()
+		if (err == nil) != c.ok || err == nil && as != c.waiting.as || err != nil && !errors.Is(err, errGivenUp) {
+			t.Errorf("%s: %+v, %v", name, as, err)
+		}
 	}
 }

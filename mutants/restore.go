@@ -3,6 +3,21 @@ package main
 // restoreMutants take the rules of reading and restoring away, one by one.
 var restoreMutants = []mutant{
 	{
+		name: "state cut under a restore is skipped", file: "changelog.go",
+		old: `if l.store.Kind != statestore.KindMarkers || starts`, new: `if starts`,
+		packages: "./streamtest", run: "TestStateIsDeletedFromAChangelog",
+	},
+	{
+		name: "a commit under another term of the same member id", file: "tenure.go",
+		old: `as.term == 0 || as.term != w.as.term ||`, new: `as.term == 0 ||`,
+		packages: ".", run: "TestFenceRefuses",
+	},
+	{
+		name: "a member that was given up waits for its client to notice", file: "tenure.go",
+		old: `		w.member.client.ForceRebalance()`, new: `		_ = w.member.client`,
+		packages: "./streamtest", run: "TestMemberThatTheCoordinator",
+	},
+	{
 		name: "a restore that stands still keeps its place", file: "restorestall.go",
 		old: "	j.standAside()\n	return nil", new: `	return nil`,
 		packages: "./streamtest", run: "TestRestoresThatStandStill",

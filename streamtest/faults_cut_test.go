@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/oncemill/oncemill"
+	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/step"
 	"github.com/oncemill/oncemill/processor"
 	"github.com/oncemill/oncemill/record"
@@ -181,5 +182,29 @@ func TestMarkersOfEveryLiveBucketSurviveTheCut(t *testing.T) {
 		s.a.Start()
 		s.c.AwaitTasks(1)
 		s.goesOn("a", "b", "c", "d") // duplicates, but for the last
+	})
+}
+
+// Somebody deletes records of a changelog of state while it is restored: that is no cut of expired markers.
+func TestStateIsDeletedFromAChangelogDuringItsRestore(t *testing.T) {
+	play(t, setting{}, func(s *scene) {
+		s.send(account("x", "other", "add 1"), account("y", "k", "add 1"))
+		s.verified()
+		s.a.Kill(100)
+		s.a.LoseDisk()
+		before := s.a.Steps(string(step.ListEnds))
+		f := s.c.Broker().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: balancesLog, Err: kerr.NotLeaderForPartition, Count: -1})
+		s.a.Start()
+		s.c.Until("the ends to be listed", func() bool { return s.a.Steps(string(step.ListEnds)) > before && f.Hits() > 0 })
+		info := s.c.Broker().PartitionInfo(balancesLog, 0)
+		if err := s.c.Broker().DeleteRecords(balancesLog, 0, info.HighWatermark-1); err != nil {
+			s.t.Fatal(err)
+		}
+		f.Remove()
+		s.c.Pass(time.Minute)
+		if s.a.Running() {
+			s.t.Fatalf("serves %v with balances %v", s.a.Tasks(), streamtest.FreshEntries(s.c, s.balances))
+		}
+		s.wantRefused(problem.RestoreFailed, "")
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/oncemill/oncemill"
@@ -106,4 +107,17 @@ func TestZombieThatRejoinsInTheMiddleOfItsCommit(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The coordinator does not know the member for a moment; its client never hears of it. The worker asks for a new membership itself.
+func TestMemberThatTheCoordinatorDoesNotKnowForAMoment(t *testing.T) {
+	play(t, setting{}, func(s *scene) {
+		f := s.c.Refuse(kmsg.TxnOffsetCommit, kerr.UnknownMemberID, 1)
+		s.send(account("n", "k", "add 1"))
+		s.c.Pass(time.Minute)
+		if f.Hits() != 1 {
+			s.t.Fatal("not reached")
+		}
+		s.goesOn("o")
+	})
 }

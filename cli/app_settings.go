@@ -70,7 +70,7 @@ var appSettings = []setting{
 	{key: "refuse_future", name: "refuse-future", truth: true, fallback: "false",
 		usage: "refuse records from beyond --max-future instead of clamping their timestamps",
 		field: truth(func(c *oncemill.Config) *bool { return &c.RefuseFuture })},
-	{key: maxRecordBytesKey, name: "max-record-bytes", fallback: printBytes(oncemill.DefaultMaxRecordBytes), usage: "the largest output",
+	{key: maxRecordBytesKey, name: "max-record-bytes", fallback: printBytes(oncemill.DefaultMaxRecordBytes), usage: "the largest output; of dedup on standard input, the longest record",
 		field: field{maxRecordBytes, func(c *oncemill.Config) string { return shownBytes(int64(c.MaxRecordBytes)) }}},
 	{key: "replication_factor", name: "replication-factor", fallback: "that of the brokers", usage: "of internal topics",
 		field: field{replicationFactor, func(c *oncemill.Config) string { return shownNumber(int(max(c.ReplicationFactor, 0))) }}},

@@ -128,7 +128,7 @@ var entries = []Entry{
 	{ProduceFailed, "the broker refused an output", "see the cause", "The transaction was aborted; on the re-run the record meets its produce policy."},
 	{NullKeyRefused, "a record without a key", "send keys, or use --scope topic", "Deduplication is per partition; without a key a copy may land on another partition."},
 	{IDDuplicate, "a message came a second time", "none needed; mend the producer if there are many", "Its first copy was applied. The policy of the source sends duplicates to the dead letters; nothing else happened."},
-	{RecordsRefused, "some records were refused", "mend the records that are listed, and give them again", "A run over a finite input ended, and not all of it came through: the records listed have no id that can be used, or share an id with another record."},
+	{RecordsRefused, "some records were refused", "mend the records that are listed, and give them again", "A run over a finite input ended, and not all of it came through: the records listed have no id that can be used, share an id with another record, are too long, or have a quoted field that is never closed."},
 	{StateTooLarge, "an entry of a store is larger than its changelog allows", "keep less under one key, or raise max.message.bytes of the changelog and Config.MaxRecordBytes", "Checked when it is written, so that it fails at its record or timer."},
 	{DirectoryInUse, "another process uses the state directory", "stop it, or use another directory", "One process owns a state directory; the lock ends with the process."},
 	{DirectoryForeign, "the directory is not a state directory of ours", "use an empty directory", "Nothing in it was touched."},

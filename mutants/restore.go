@@ -151,6 +151,11 @@ var restoreMutants = []mutant{
 		packages: "./statestore", run: "TestReserveOfSeveral",
 	},
 	{
+		name: "the counter vouches for every changelog", file: "changelog.go",
+		old: `j.ours && l.end < end {`, new: `j.ours && l.end < end && false {`,
+		packages: "./streamtest", run: "TestChangelogOfOneStore",
+	},
+	{
 		name: "a restore that leaves control records out", file: "restore.go",
 		old: `kgo.KeepControlRecords(), `, new: ``,
 		packages: "./streamtest", run: "TestRestoreOfATail",

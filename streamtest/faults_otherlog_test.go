@@ -36,6 +36,18 @@ func TestRestoreOfARecreatedChangelog(t *testing.T) {
 	})
 }
 
+// The changelog of one store has lost its end, and that of the task, which has the counter, has not: the state is refused, not served
+// without what was lost.
+func TestChangelogOfOneStoreThatLostItsEndIsRefused(t *testing.T) {
+	t.Parallel()
+	play(t, setting{}, func(s *scene) {
+		s.stop(s.a)
+		s.c.Recreate(balancesLog)
+		s.a.Start()
+		s.wantRefused(problem.StateBehind, balancesLog+"/0 ends at 0")
+	})
+}
+
 // State ahead of what the group has committed is dropped, and nothing is processed from it: the offsets were set back with their metadata,
 // or the group has lost its last commits.
 func TestStateAheadOfTheCommittedOffsetsIsDropped(t *testing.T) {

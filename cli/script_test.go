@@ -18,7 +18,13 @@ import (
 	"github.com/oncemill/oncemill/internal/embedded"
 )
 
+// raceExit lets the programs that the tests start end at once under -race: each would sleep for a second before it ends.
+const raceExit = "atexit_sleep_ms=10"
+
 func TestMain(m *testing.M) {
+	if _, given := os.LookupEnv("GORACE"); !given {
+		os.Setenv("GORACE", raceExit)
+	}
 	testscript.Main(m, map[string]func(){
 		"oncemill": func() { os.Exit(cli.Main(nil, os.Args[1:]...)) },
 		"orders":   func() { os.Exit(cli.Main(ordersApp(), os.Args[1:]...)) },
@@ -43,6 +49,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Setenv("XDG_CONFIG_HOME", "")
 			return nil
 		},

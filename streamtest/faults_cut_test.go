@@ -114,6 +114,7 @@ func TestRestoreWhileTheOldOwnerCutsTheMarkers(t *testing.T) {
 		c.Settle()
 		a.Kill(100)
 		a.LoseDisk()
+		slowFetches(c)
 		f := c.Broker().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: markersLog, Err: kerr.NotLeaderForPartition, Count: -1})
 		frozen := a.FreezeAt(string(step.RestoreChunk), 1)
 		a.Start()
@@ -187,6 +188,7 @@ func TestMarkersOfEveryLiveBucketSurviveTheCut(t *testing.T) {
 
 // Somebody deletes records of a changelog of state while it is restored: that is no cut of expired markers.
 func TestStateIsDeletedFromAChangelogDuringItsRestore(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		s.send(account("x", "other", "add 1"), account("y", "k", "add 1"))
 		s.verified()

@@ -18,6 +18,7 @@ import (
 // One partition whose leader is away, and of which the client says that it has lost records, keeps neither the others nor a stop
 // waiting.
 func TestPartitionThatCannotBeAskedKeepsNothingElse(t *testing.T) {
+	t.Parallel()
 	said := &warnings{}
 	o := streamtest.ClusterOptions{Topology: passing(), Partitions: 2, Configure: configure(func(cfg *oncemill.Config) { cfg.Logger = slog.New(said) })}
 	streamtest.Simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
@@ -54,6 +55,7 @@ func unasked(c *streamtest.Cluster) (*streamtest.Process, *kfake.FaultHandle) {
 // A partition of which the client says that it has lost records is not read before its leader has answered, also after a rollback, and
 // then goes on where it was.
 func TestPartitionThatCannotBeAskedGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
 	streamtest.Simulate(t, streamtest.ClusterOptions{Topology: passing(), Partitions: 2}, func(t *testing.T, c *streamtest.Cluster) {
 		a, away := unasked(c)
 		f := c.Lose(streamtest.Loss{Key: kmsg.EndTxn, Request: true, Times: -1})
@@ -78,6 +80,7 @@ func TestPartitionThatCannotBeAskedGoesOnWhereItWas(t *testing.T) {
 
 // What was lost is refused as soon as the leader can be asked, and by nobody before.
 func TestPartitionThatHasLostRecordsIsRefusedWhenItsLeaderAnswers(t *testing.T) {
+	t.Parallel()
 	streamtest.Simulate(t, streamtest.ClusterOptions{Topology: passing(), Partitions: 2}, func(t *testing.T, c *streamtest.Cluster) {
 		a, away := unasked(c)
 		c.Produce("in", streamtest.Text("k", "lost").On(0), streamtest.Text("k", "next").On(0))
@@ -97,6 +100,7 @@ func TestPartitionThatHasLostRecordsIsRefusedWhenItsLeaderAnswers(t *testing.T) 
 
 // A topic that is gone is nobody's leader's: the application says so instead of asking for ever.
 func TestPartitionWhoseTopicIsGoneWhenItIsAsked(t *testing.T) {
+	t.Parallel()
 	streamtest.Simulate(t, streamtest.ClusterOptions{Topology: passing(), Partitions: 2}, func(t *testing.T, c *streamtest.Cluster) {
 		a, away := unasked(c)
 		away.Remove()

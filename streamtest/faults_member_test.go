@@ -111,6 +111,7 @@ func TestZombieThatRejoinsInTheMiddleOfItsCommit(t *testing.T) {
 
 // The coordinator does not know the member for a moment; its client never hears of it. The worker asks for a new membership itself.
 func TestMemberThatTheCoordinatorDoesNotKnowForAMoment(t *testing.T) {
+	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		f := s.c.Refuse(kmsg.TxnOffsetCommit, kerr.UnknownMemberID, 1)
 		s.send(account("n", "k", "add 1"))

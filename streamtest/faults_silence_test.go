@@ -28,6 +28,7 @@ func TestRestoreWhileOneChangelogCannotBeFetchedForAWhile(t *testing.T) {
 				c.Settle()
 				a.Kill(100)
 				a.LoseDisk()
+				slowFetches(c)
 				fault := c.Broker().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: topic, TopicID: [16]byte{}, Err: kerr.NotLeaderForPartition, Count: -1})
 				a.Start()
 				c.Pass(8 * time.Second)
@@ -76,6 +77,7 @@ func TestRestoreWhileTheLeaderOfOneChangelogIsAway(t *testing.T) {
 		c.Settle()
 		a.Kill(100)
 		a.LoseDisk()
+		slowFetches(c)
 		f := c.Broker().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: balancesLog, Err: kerr.NotLeaderForPartition, Count: -1})
 		frozen := a.FreezeAt(string(step.RestoreChunk), 1)
 		a.Start()
@@ -127,5 +129,14 @@ func TestRestoreFromOneSlowBroker(t *testing.T) {
 			t.Fatal("no fetch was late")
 		}
 		l.verify(t, c, l.judge(c))
+	})
+}
+
+// slowFetches lets each answer to a Fetch take a while: the client asks again at once after a refusal, and a refusal costs nothing here.
+func slowFetches(c *streamtest.Cluster) {
+	c.Broker().ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.Broker().KeepControl()
+		c.Broker().SleepControl(func() { <-time.After(20 * time.Millisecond) })
+		return nil, nil, false
 	})
 }

@@ -25,6 +25,7 @@ import (
 
 // A changelog that lost its end while it is restored is read anew, up to the end that it has.
 func TestChangelogThatLosesItsEndDuringARestore(t *testing.T) {
+	t.Parallel()
 	said := &warnings{}
 	play(t, with(func(cfg *oncemill.Config) { cfg.Logger = slog.New(said) }), func(s *scene) {
 		s.a.Kill(100)
@@ -69,6 +70,7 @@ func TestChangelogThatLosesItsEndDuringARestore(t *testing.T) {
 
 // A topic that is deleted while a task is restored ends the application, as one does that is deleted while the task runs.
 func TestTopicThatIsDeletedDuringARestore(t *testing.T) {
+	t.Parallel()
 	for _, topic := range []string{balancesLog, "commands"} {
 		t.Run(topic, func(t *testing.T) {
 			play(t, setting{}, func(s *scene) {
@@ -94,6 +96,7 @@ func TestTopicThatIsDeletedDuringARestore(t *testing.T) {
 // Somebody adds a partition to the only input of a running application with state: the task of it does not run, which is said; the
 // others do.
 func TestPartitionAddedToTheOnlyInputOfState(t *testing.T) {
+	t.Parallel()
 	said := &warnings{}
 	b := newBurst()
 	o := streamtest.ClusterOptions{Topology: b.topo, Configure: configure(func(cfg *oncemill.Config) { cfg.Logger = slog.New(said) })}
@@ -124,6 +127,7 @@ func TestPartitionAddedToTheOnlyInputOfState(t *testing.T) {
 
 // Restores that stand still say so, and keep no other restore of the worker from beginning.
 func TestRestoresThatStandStillKeepNoOthers(t *testing.T) {
+	t.Parallel()
 	for key, wait := range map[kmsg.Key]time.Duration{kmsg.ListOffsets: time.Minute, kmsg.Fetch: 4 * time.Second} {
 		t.Run(key.Name(), func(t *testing.T) {
 			const n = 9 // one more than run at once
@@ -145,6 +149,7 @@ func TestRestoresThatStandStillKeepNoOthers(t *testing.T) {
 				a.Kill(100)
 				a.LoseDisk()
 				// One broker is away: it leads what the first sub-topology reads.
+				slowFetches(c)
 				f := c.Broker().Fault(kfake.Fault{Keys: []kmsg.Key{key}, Topic: "two-one-changelog", Err: kerr.LeaderNotAvailable, Count: -1})
 				a.Start()
 				send("second", "l")
@@ -183,6 +188,7 @@ func twoStates() *topology.Topology {
 
 // A transaction that is open in a changelog is waited for, and that is said.
 func TestTransactionThatIsOpenInAChangelogIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	said := &warnings{}
 	play(t, with(func(cfg *oncemill.Config) { cfg.Logger = slog.New(said) }), func(s *scene) {
 		s.a.Kill(100)

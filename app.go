@@ -150,7 +150,11 @@ func endedBy(ctx context.Context, err error) bool {
 
 // prepare checks everything that a start depends on, and then makes what is missing.
 func (a *App) prepare(ctx context.Context, client *kgo.Client, admin *kadm.Client, dir *directory) error {
-	dropped, err := a.inspect(ctx, client, admin, dir)
+	var dropped []string
+	err := a.cfg.take(step.Inspect, func() (err error) {
+		dropped, err = a.inspect(ctx, client, admin, dir)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -162,7 +166,7 @@ func (a *App) prepare(ctx context.Context, client *kgo.Client, admin *kadm.Clien
 			return err
 		}
 	}
-	if err := a.openState(ctx, dir); err != nil {
+	if err := a.cfg.take(step.OpenStore, func() error { return a.openState(ctx, dir) }); err != nil {
 		return err
 	}
 	if err := a.forget(ctx, admin, dropped); err != nil {
@@ -202,12 +206,16 @@ func (a *App) closeState(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownTimeout)
 	defer cancel()
+	told := a.cfg.Steps.At(-1, step.CloseStore)
 	err := a.db.Close(ctx)
 	if tasks := a.db.Unwritten(); len(tasks) > 0 {
 		a.cfg.Logger.Warn("the disk did not take the last checkpoint; nothing is lost: the next start replays what is missing from the changelogs",
 			"tasks", len(tasks))
 	}
-	return err
+	if err == nil && told == nil {
+		told = a.cfg.Steps.After(-1, step.CloseStore)
+	}
+	return errors.Join(told, err)
 }
 
 // openState opens the store when some sub-topology keeps state.
@@ -232,7 +240,8 @@ func (a *App) storeHooks() statestore.Hooks {
 	if a.cfg.Steps == nil {
 		return statestore.Hooks{}
 	}
-	return statestore.Hooks{BeforeIngest: func() { _ = a.cfg.Steps.At(-1, step.Ingest) }}
+	tell := func(s step.Step) func() { return func() { _ = a.cfg.Steps.At(-1, s) } }
+	return statestore.Hooks{BeforeIngest: tell(step.Ingest), AfterIngest: tell(step.Ingest.After()), BeforeExcise: tell(step.Excise), AfterExcise: tell(step.Excise.After())}
 }
 
 func (a *App) openEngine(dir *directory) (statestore.Engine, error) {

@@ -30,6 +30,9 @@ func (j *restoreJob) read(ctx context.Context) error {
 	if len(add) == 0 {
 		return nil
 	}
+	if err := j.w.at(step.ReadLogs); err != nil {
+		return err
+	}
 	j.client.AddConsumePartitions(add)
 	j.reading = true
 	defer func() { j.reading = false }()
@@ -66,7 +69,7 @@ func (j *restoreJob) read(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return j.w.after(step.ReadLogs)
 }
 
 // restorePoll bounds a poll, so that an empty tail is noticed.
@@ -123,7 +126,7 @@ func (j *restoreJob) applyFetched(ctx context.Context, fetches kgo.Fetches, byTo
 		remaining += l.end - l.next
 	}
 	j.w.restoreProgress(j, j.records-before, remaining)
-	return nil
+	return j.w.after(step.RestoreChunk)
 }
 
 func (j *restoreJob) apply(ctx context.Context, l *restoreLog, r *kgo.Record) error {
@@ -172,6 +175,9 @@ func (j *restoreJob) giveBack(ctx context.Context) error {
 // counter stays that of the last complete state, so that a half restored task is behind and is never served. So does the time:
 // tombstones ahead of the chunk may be gone as soon as they are allowed to be since then.
 func (j *restoreJob) writeChunk(ctx context.Context) error {
+	if err := j.w.at(step.WriteChunk); err != nil {
+		return err
+	}
 	at := j.position()
 	at.Checkpoint, at.WrittenAt = j.at.Checkpoint, j.asOf
 	// The counter lies in the task's own changelog, which may be read before the others: it has to be read again.
@@ -188,7 +194,10 @@ func (j *restoreJob) writeChunk(ctx context.Context) error {
 	if err := ticket.Err(); err != nil {
 		return err
 	}
-	return j.state.Tick()
+	if err := j.state.Tick(); err != nil {
+		return err
+	}
+	return j.w.after(step.WriteChunk)
 }
 
 // position is the state's position as read so far.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/oncemill/oncemill/internal/graph"
 	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/internal/step"
 	"github.com/oncemill/oncemill/internal/task"
 )
 
@@ -34,6 +35,10 @@ func (a *App) forget(ctx context.Context, admin *kadm.Client, stores []string) e
 	if len(stores) == 0 {
 		return nil
 	}
+	return a.cfg.take(step.ForgetStores, func() error { return a.deleteStores(ctx, admin, stores) })
+}
+
+func (a *App) deleteStores(ctx context.Context, admin *kadm.Client, stores []string) error {
 	for _, name := range stores {
 		topic := graph.ChangelogTopic(a.plan.App, name)
 		resp, err := admin.DeleteTopic(ctx, topic)

@@ -112,6 +112,17 @@ type Config struct {
 	Steps step.Observer
 }
 
+// take takes a step that is none of a worker's.
+func (c *Config) take(s step.Step, do func() error) error {
+	if err := c.Steps.At(-1, s); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	return c.Steps.After(-1, s)
+}
+
 // Defaults of Config.
 const (
 	DefaultCommitInterval     = 100 * time.Millisecond

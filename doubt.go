@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/internal/step"
 )
 
 // The client says that an input has lost records. It compares its own position, which may lie behind a marker that the log lost, or
@@ -78,7 +79,14 @@ func (w *worker) ask(at inputPartition, d *doubt) {
 	w.doubts.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(withWaiter(w.ctx, nobody{}), askPatience)
 		defer cancel()
-		answer <- askLog(ctx, client, at, epoch)
+		a := logAnswer{err: w.at(step.AskLeader)}
+		if a.err == nil {
+			a = askLog(ctx, client, at, epoch)
+		}
+		if a.err == nil {
+			a.err = w.after(step.AskLeader)
+		}
+		answer <- a
 		w.mail.wakeUp()
 	})
 }
@@ -158,6 +166,8 @@ func (w *worker) unanswered(place string, d *doubt, err error) error {
 	now := time.Now()
 	d.again = now.Add(askPause)
 	switch {
+	case step.Unwound(err):
+		return err
 	case errors.Is(err, kgo.ErrClientClosed), errors.Is(err, context.Canceled):
 		return nil // the session has another client now, or the worker ends
 	case permanent(err):

@@ -12,6 +12,7 @@ import (
 
 	"github.com/oncemill/oncemill/internal/graph"
 	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/internal/step"
 )
 
 // goneAfter is how long the brokers have to say that a topic does not exist until it is believed: a broker that has just come up
@@ -22,7 +23,13 @@ const goneAfter = 10 * time.Second
 // no record is to blame. One that is gone is the fault of the records that name it; a topic that the topology names is nobody's.
 func (s *session) lookFor(ctx context.Context, name string, cause error) error {
 	topics := s.w.app.topics
+	if err := s.w.at(step.LookFor); err != nil {
+		return err
+	}
 	id, err := s.idOf(ctx, name)
+	if err := s.w.after(step.LookFor); err != nil {
+		return err
+	}
 	switch gone := errors.Is(err, kerr.UnknownTopicOrPartition); {
 	case err != nil && !gone:
 		s.w.log.Warn("a broker does not know a topic, and the others cannot be asked", "topic", name, "err", err)

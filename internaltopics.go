@@ -13,6 +13,7 @@ import (
 
 	"github.com/oncemill/oncemill/internal/graph"
 	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/internal/step"
 )
 
 // setting is one that an internal topic must have, or state is lost.
@@ -112,7 +113,11 @@ func (t *topics) createInternal(ctx context.Context) error {
 			continue
 		}
 		missing, names = append(missing, in), append(names, in.Name)
-		if err := t.create(ctx, in); err != nil {
+		err := t.cfg.take(step.CreateTopics, func() error { return t.create(ctx, in) })
+		if step.Unwound(err) {
+			return err
+		}
+		if err != nil {
 			errs = append(errs, err)
 		}
 	}

@@ -20,11 +20,17 @@ func (w *worker) handle(e groupEvent) error {
 	began := time.Now()
 	switch e.kind {
 	case groupAssigned:
+		if err := w.at(step.Assign); err != nil {
+			return err
+		}
 		defer w.rebalanced(metrics.RebalanceEnd{Reason: "assigned", Gained: len(w.affected(e.partitions))}, began)
 		if err := w.adopt(e.as); err != nil {
 			return err
 		}
-		return w.assign(e.partitions)
+		if err := w.assign(e.partitions); err != nil {
+			return err
+		}
+		return w.after(step.Assign)
 	case groupRevoked:
 		if err := w.at(step.Revoke); err != nil {
 			return err
@@ -34,12 +40,21 @@ func (w *worker) handle(e groupEvent) error {
 		if err := w.giveBack(gone); err != nil {
 			return err
 		}
-		return w.adopt(e.as)
+		if err := w.adopt(e.as); err != nil {
+			return err
+		}
+		return w.after(step.Revoke)
 	case groupLost:
+		if err := w.at(step.Lost); err != nil {
+			return err
+		}
 		w.log.Warn("the group gave our tasks away", "partitions", e.partitions)
 		gone := w.affected(e.partitions)
 		defer w.rebalanced(metrics.RebalanceEnd{Reason: "lost", Revoked: len(gone)}, began)
-		return w.giveBack(gone)
+		if err := w.giveBack(gone); err != nil {
+			return err
+		}
+		return w.after(step.Lost)
 	default:
 		if err := groupError(w.app.plan.App, e.err); err != nil {
 			return err
@@ -232,10 +247,11 @@ func (w *worker) checkpoints() error {
 		if r.state == nil {
 			continue
 		}
+		renewed := false
 		if r.ticket != nil {
 			select {
 			case <-r.ticket.Done():
-				r.ticket = nil
+				r.ticket, renewed = nil, true
 				if err := w.at(step.Renew); err != nil {
 					return err
 				}
@@ -244,6 +260,11 @@ func (w *worker) checkpoints() error {
 		}
 		if err := r.state.Tick(); err != nil {
 			return err
+		}
+		if renewed {
+			if err := w.after(step.Renew); err != nil {
+				return err
+			}
 		}
 		if now.Sub(r.touched) > touchInterval {
 			r.touched = now
@@ -274,7 +295,7 @@ func (w *worker) freeze(due []*statestore.Task) (*statestore.Ticket, error) {
 			r.ticket = ticket
 		}
 	}
-	return ticket, nil
+	return ticket, w.after(step.Freeze)
 }
 
 func (w *worker) states() []*statestore.Task {
@@ -297,6 +318,9 @@ func (w *worker) finish() error {
 			return err
 		}
 	}
+	if err := w.after(step.FinalCommit); err != nil {
+		return err
+	}
 	if err := w.at(step.FinalCheckpoint); err != nil {
 		return err
 	}
@@ -304,6 +328,9 @@ func (w *worker) finish() error {
 		if err := w.lastCheckpoint(states); err != nil {
 			return err
 		}
+	}
+	if err := w.after(step.FinalCheckpoint); err != nil {
+		return err
 	}
 	return w.release(w.sortedTasks())
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/oncemill/oncemill/internal/step"
 )
 
 // purge notes what the committed transactions made superfluous: records of repartition topics below the positions, and
@@ -57,6 +59,9 @@ func (a *App) cleanUp(ctx context.Context, admin *kadm.Client) {
 		if len(offsets) == 0 {
 			continue
 		}
+		if a.cfg.Steps.At(-1, step.DeleteRecords) != nil {
+			return
+		}
 		responses, err := admin.DeleteRecords(ctx, offsets)
 		if err == nil {
 			err = responses.Error()
@@ -64,6 +69,9 @@ func (a *App) cleanUp(ctx context.Context, admin *kadm.Client) {
 		if err != nil && ctx.Err() == nil {
 			clear(done)
 			a.cfg.Logger.Info("deleting processed records failed; trying again later", "err", err)
+		}
+		if err == nil && a.cfg.Steps.After(-1, step.DeleteRecords) != nil {
+			return
 		}
 	}
 }

@@ -28,7 +28,9 @@ func (s *session) rollBack(ctx context.Context, dirty []*running, cause error, c
 	if err := s.blame(ctx, dirty, culprit, cause); err != nil {
 		return rolledBack, err
 	}
-	if err := s.abort(ctx); err != nil || s.stale {
+	if err := s.abort(ctx); step.Unwound(err) {
+		return rolledBack, err
+	} else if err != nil || s.stale {
 		s.w.log.Warn("abort not confirmed, or a topic was made again; the producer is initialised again", "err", err)
 		if err := s.renew(ctx); err != nil {
 			return rolledBack, err
@@ -103,10 +105,16 @@ func (s *session) abort(ctx context.Context) error {
 	if !s.open {
 		return nil
 	}
+	if err := s.w.at(step.AbortTxn); err != nil {
+		return err
+	}
 	if err := s.client.AbortBufferedRecords(ctx); err != nil {
 		return err
 	}
-	return s.client.EndTransaction(ctx, kgo.TryAbort)
+	if err := s.client.EndTransaction(ctx, kgo.TryAbort); err != nil {
+		return err
+	}
+	return s.w.after(step.AbortTxn)
 }
 
 // renew replaces the client: InitProducerID makes the outcome of whatever the old one had open final.
@@ -142,6 +150,9 @@ func (s *session) resolve(ctx context.Context, dirty []*running, written map[*ru
 	if err := s.renew(ctx); err != nil {
 		return rolledBack, problem.Wrap(problem.CommitUnresolved, s.txnID, err)
 	}
+	if err := s.w.after(step.Resolve); err != nil {
+		return rolledBack, err
+	}
 	decided, err := s.decide(ctx, dirty)
 	if err != nil {
 		return rolledBack, problem.Wrap(problem.CommitUnresolved, s.txnID, err)
@@ -169,8 +180,14 @@ func (s *session) resolve(ctx context.Context, dirty []*running, written map[*ru
 func (s *session) decide(ctx context.Context, dirty []*running) (outcome, error) {
 	decided := rolledBack
 	for i, r := range dirty {
+		if err := s.w.at(step.Decide); err != nil {
+			return rolledBack, err
+		}
 		m, err := committedCounter(ctx, s.client, s.w.app.topics, s.group, r.task)
 		if err != nil {
+			return rolledBack, err
+		}
+		if err := s.w.after(step.Decide); err != nil {
 			return rolledBack, err
 		}
 		n, this := r.task.Sealed().N, rolledBack

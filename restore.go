@@ -63,7 +63,13 @@ func (j *restoreJob) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return j.checkInputs(ctx)
+	if err := j.w.at(step.CheckInputs); err != nil {
+		return err
+	}
+	if err := j.checkInputs(ctx); err != nil {
+		return err
+	}
+	return j.w.after(step.CheckInputs)
 }
 
 func (j *restoreJob) connect() (err error) {
@@ -83,6 +89,9 @@ func (j *restoreJob) fetchCommitted(ctx context.Context) error {
 	}
 	var err error
 	if j.committed, err = fetchStable(ctx, j.client, j.w.app.topics, j.w.app.plan.App, j.id.Partition, topics); err != nil {
+		return err
+	}
+	if err := j.w.after(step.FetchOffsets); err != nil {
 		return err
 	}
 	for _, topic := range topics {
@@ -146,7 +155,10 @@ func (j *restoreJob) restoreState(ctx context.Context) error {
 	if err := j.w.at(step.RestoreDone); err != nil {
 		return err
 	}
-	return j.compare()
+	if err := j.compare(); err != nil {
+		return err
+	}
+	return j.w.after(step.RestoreDone)
 }
 
 // acquire waits until another worker of this process has let go of the task.
@@ -195,7 +207,7 @@ func (j *restoreJob) listLogs(ctx context.Context) error {
 	for _, st := range j.sub.Stores {
 		j.logs = append(j.logs, &restoreLog{store: st, start: starts[st.Changelog], end: ends[st.Changelog], next: starts[st.Changelog], epoch: -1, buckets: map[uint64]int64{}})
 	}
-	return nil
+	return j.w.after(step.ListEnds)
 }
 
 // judgeLocal decides whether the local state can be continued; if not it is dropped.
@@ -218,7 +230,10 @@ func (j *restoreJob) judgeLocal(ctx context.Context) error {
 		if err := j.w.at(step.Drop); err != nil {
 			return err
 		}
-		return j.state.Drop(ctx)
+		if err := j.state.Drop(ctx); err != nil {
+			return err
+		}
+		return j.w.after(step.Drop)
 	}
 	j.cause = restoreNone
 	j.at, j.latest, j.asOf = at, at.Checkpoint, at.WrittenAt
@@ -260,8 +275,14 @@ func (j *restoreJob) unusable(ctx context.Context, at *statestore.Position) (res
 			if p.LeaderEpoch < 0 {
 				continue
 			}
+			if err := j.w.at(step.AskEpoch); err != nil {
+				return restoreNone, err
+			}
 			end, err := epochEnd(ctx, j.client, p.Topic, j.id.Partition, p.LeaderEpoch)
 			if err != nil {
+				return restoreNone, err
+			}
+			if err := j.w.after(step.AskEpoch); err != nil {
 				return restoreNone, err
 			}
 			if end >= 0 && end < p.Next {

@@ -104,6 +104,10 @@ func newSession(ctx context.Context, w *worker) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("initialise transactional id %q: %w", s.txnID, err)
 	}
+	if err := w.after(step.Fence); err != nil {
+		s.client.Close()
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -174,7 +178,7 @@ func (s *session) produceOutputs(r *running) error {
 		p.Record = kgo.Record{Topic: o.Topic, Partition: o.Partition, Key: o.Key, Value: o.Value, Timestamp: o.Timestamp, Headers: clientHeaders(o.Headers)}
 		s.client.Produce(s.w.ctx, &p.Record, s.promise)
 	}
-	return nil
+	return s.w.after(step.ProduceOutputs)
 }
 
 // clientHeaders is the same memory under the client's name.
@@ -251,6 +255,9 @@ func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error)
 		return rolledBack, err
 	}
 	at.lap(&at.phases.Changelog)
+	if err := s.w.after(step.Seal); err != nil {
+		return rolledBack, err
+	}
 	if err := s.w.at(step.Flush); err != nil {
 		return rolledBack, err
 	}
@@ -261,6 +268,9 @@ func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error)
 		return s.rollBack(ctx, dirty, errors.Join(failed, flushErr), culprit)
 	}
 	s.locate(written)
+	if err := s.w.after(step.Flush); err != nil {
+		return rolledBack, err
+	}
 	if err := s.w.at(step.Reserve); err != nil {
 		return rolledBack, err
 	}
@@ -269,21 +279,29 @@ func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error)
 	} else if err != nil {
 		return rolledBack, err
 	}
-	if err := s.w.at(step.CommitOffsets); err != nil {
+	if err := s.w.after(step.Reserve); err != nil {
 		return rolledBack, err
 	}
-	if err := s.commitOffsets(ctx, dirty, written); err != nil {
+	if err := s.commitOffsets(ctx, dirty, written); step.Unwound(err) {
+		return rolledBack, err
+	} else if err != nil {
 		if errors.Is(err, kerr.UnknownMemberID) {
 			return s.giveUp(ctx, dirty, err)
 		}
 		return s.rollBack(ctx, dirty, err, nil)
 	}
 	at.lap(&at.phases.Offsets)
+	if err := s.w.after(step.CommitOffsets); err != nil {
+		return rolledBack, err
+	}
 	if err := s.w.at(step.EndTxn); err != nil {
 		return rolledBack, err
 	}
 	if err := s.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return s.resolve(ctx, dirty, written, err)
+	}
+	if err := s.w.after(step.EndTxn); err != nil {
+		return committed, err
 	}
 	return s.confirm(dirty, written)
 }
@@ -395,9 +413,18 @@ func (s *session) commitOffsets(ctx context.Context, dirty []*running, written m
 		return err
 	}
 	if s.oldTxns {
+		if err := s.w.at(step.AddOffsets); err != nil {
+			return err
+		}
 		if err := s.addOffsets(ctx, id, epoch); err != nil {
 			return err
 		}
+		if err := s.w.after(step.AddOffsets); err != nil {
+			return err
+		}
+	}
+	if err := s.w.at(step.CommitOffsets); err != nil {
+		return err
 	}
 	req := kmsg.NewPtrTxnOffsetCommitRequest()
 	req.TransactionalID, req.Group, req.ProducerID, req.ProducerEpoch = s.txnID, s.group, id, epoch

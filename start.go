@@ -23,6 +23,10 @@ func (w *worker) startRestored() error {
 			return err
 		}
 		started = append(started, r)
+		if err := w.after(step.Start); err != nil {
+			letGoOf(results[i+1:])
+			return err
+		}
 	}
 	w.fetch(started...)
 	return nil

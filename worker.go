@@ -98,6 +98,8 @@ func newWorker(app *App, index int) *worker {
 
 func (w *worker) at(s step.Step) error { return w.app.cfg.Steps.At(w.index, s) }
 
+func (w *worker) after(s step.Step) error { return w.app.cfg.Steps.After(w.index, s) }
+
 // run works until ctx ends, then commits and checkpoints, or until an error.
 func (w *worker) run(ctx context.Context) (err error) {
 	defer w.doubts.wg.Wait()
@@ -128,6 +130,9 @@ func (w *worker) run(ctx context.Context) (err error) {
 	defer w.leaveRoom()
 	stop := context.AfterFunc(ctx, w.shutDown)
 	defer stop()
+	if err := w.at(step.Join); err != nil {
+		return err
+	}
 	w.member, err = join(w.app.cfg, w.instance, w.app.inputTopics(), w.balancer, w.mail.deliver)
 	if err != nil {
 		return err
@@ -168,8 +173,8 @@ func (w *worker) tellWaiting() (stop func()) {
 // giveUp aborts the open transaction before the worker ends with an error, so that readers of its outputs do not wait for the
 // broker's timeout. It says nothing about the outcome: a restart finds out.
 func (w *worker) giveUp(err error) error {
-	if w.app.cfg.Steps != nil {
-		return err // an observed worker dies where it stands
+	if step.Unwound(err) {
+		return err // it dies where it stands
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), heartbeatInterval)
 	defer cancel()
@@ -274,6 +279,9 @@ func (w *worker) poll(ctx context.Context) error {
 
 // receive takes from the client what it has fetched.
 func (w *worker) receive(ctx context.Context) error {
+	if err := w.at(step.Poll); err != nil {
+		return err
+	}
 	until := time.Now().Add(idlePoll)
 	if w.inTransaction() {
 		until = w.began.Add(w.app.cfg.CommitInterval)
@@ -299,7 +307,7 @@ func (w *worker) receive(ctx context.Context) error {
 	if err := context.Cause(w.ctx); err != nil {
 		return err
 	}
-	if err := w.at(step.Poll); err != nil {
+	if err := w.after(step.Poll); err != nil {
 		return err
 	}
 	if w.lapsed() {
@@ -335,6 +343,11 @@ func (w *worker) step(s slot, r *kgo.Record) error {
 	}
 	if err := do(run.task, s.input, w.fill(run, s.input, r), now); err != nil {
 		return err
+	}
+	if w.app.cfg.Steps != nil {
+		if err := w.after(step.Process); err != nil {
+			return err
+		}
 	}
 	run.ends[s.input] = r.Offset + 1
 	if err := w.session.produceOutputs(run); err != nil {

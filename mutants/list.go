@@ -9,6 +9,9 @@ var mutants = []mutant{
 		old: `	if err := s.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return s.resolve(ctx, dirty, written, err)
 	}
+	if err := s.w.after(step.EndTxn); err != nil {
+		return committed, err
+	}
 	return s.confirm(dirty, written)
 }`,
 		new: `	for _, r := range dirty {

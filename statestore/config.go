@@ -61,6 +61,7 @@ type Hooks struct {
 	BeforeIngest func()
 	AfterIngest  func()
 	BeforeExcise func()
+	AfterExcise  func()
 }
 
 // CheckpointInfo tells of one try to write a checkpoint.

@@ -268,6 +268,7 @@ func (db *DB) runDrop(j *job) {
 	st := j.task
 	span := taskSpan(st.prefix)
 	err := db.cfg.Engine.Excise(context.Background(), span.Lower, span.Upper)
+	call(db.cfg.Hooks.AfterExcise)
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	db.removeLocked(j)
@@ -302,6 +303,7 @@ func (db *DB) runReset(j *job) {
 	call(db.cfg.Hooks.BeforeExcise)
 	// Every table lies whole within the span, so none is opened: this works with damaged ones too.
 	err := db.cfg.Engine.Excise(context.Background(), []byte{0}, endOfKeys)
+	call(db.cfg.Hooks.AfterExcise)
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	db.removeLocked(j)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,6 +84,8 @@ type Cluster struct {
 	began  time.Time
 	trace  trace
 	wire   wire
+
+	observe atomic.Pointer[func(p *Process, step string) Strike]
 
 	mu struct {
 		sync.Mutex

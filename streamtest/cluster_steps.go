@@ -8,8 +8,8 @@ import (
 	"github.com/oncemill/oncemill/internal/step"
 )
 
-// StepHook is something that happens when a process is about to take a step of the commit path. The names of the steps are
-// listed in internal/step.
+// StepHook is something that happens when a process is about to take a step of the commit path, or, with ":after" behind its name,
+// when it has taken it. The names of the steps are listed in internal/step.
 type StepHook struct {
 	p       *Process
 	step    step.Step
@@ -24,7 +24,7 @@ type StepHook struct {
 func (p *Process) hook(name string, n int, act func(h *StepHook, run *incarnation) error) *StepHook {
 	p.c.t.Helper()
 	s := step.Step(name)
-	if !slices.Contains(step.All(), s) {
+	if _, ok := step.Of(s); !ok {
 		p.c.t.Fatalf("streamtest: there is no step %q; there are %v", name, step.All())
 	}
 	h := &StepHook{p: p, step: s, left: max(n, 1), thaw: make(chan struct{})}
@@ -115,6 +115,44 @@ func (p *Process) Steps(name string) int {
 	return p.mu.steps[step.Step(name)]
 }
 
+// Strike is what happens to a process at a step; nothing with the zero value.
+type Strike struct {
+	// Crash kills the process; its disk loses Lost percent of what was not synced.
+	Crash bool
+	Lost  int
+	// Freeze stops the goroutine that takes the step until it is closed.
+	Freeze <-chan struct{}
+}
+
+// Observe calls fn for each step of each process, before it (with its name) and after it (with ":after" behind that), on the
+// goroutine that takes it; what fn returns happens then. fn must not wait for that goroutine. There is one fn.
+func (c *Cluster) Observe(fn func(p *Process, step string) Strike) { c.observe.Store(&fn) }
+
+// observed does what the observer of the cluster wants.
+func (p *Process) observed(run *incarnation, s step.Step) error {
+	fn := p.c.observe.Load()
+	if fn == nil {
+		return nil
+	}
+	strike := (*fn)(p, string(s))
+	if strike.Crash {
+		p.c.trace.fault("%s crashes at %s, %d %% of the unsynced data lost", p.name, s, strike.Lost)
+		p.die(run, strike.Lost)
+		return errDead
+	}
+	if strike.Freeze == nil {
+		return nil
+	}
+	p.c.trace.fault("%s freezes at %s", p.name, s)
+	select {
+	case <-strike.Freeze:
+		p.c.trace.fault("%s goes on with %s", p.name, s)
+		return nil
+	case <-run.killed:
+		return errDead
+	}
+}
+
 // at is the observer of the process.
 func (p *Process) at(run *incarnation, worker int, s step.Step) error {
 	p.mu.Lock()
@@ -135,7 +173,7 @@ func (p *Process) at(run *incarnation, worker int, s step.Step) error {
 		return true
 	})
 	p.mu.Unlock()
-	if s != step.Poll && s != step.Process && s != step.ProduceOutputs {
+	if place, _ := step.Of(s); place.Step == s && s != step.Poll && s != step.Process && s != step.ProduceOutputs {
 		p.c.trace.event("%-4s worker %d: %s", p.name, worker, s)
 	}
 	for _, h := range due {
@@ -143,5 +181,5 @@ func (p *Process) at(run *incarnation, worker int, s step.Step) error {
 			return err
 		}
 	}
-	return nil
+	return p.observed(run, s)
 }

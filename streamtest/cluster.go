@@ -46,6 +46,8 @@ type ClusterOptions struct {
 	RebalanceOnRestart bool
 	// BrokerOptions are added to those of the embedded brokers.
 	BrokerOptions []kfake.Opt
+	// Archive names topics whose records are kept when the application deletes them; see Cluster.Archived.
+	Archive []string
 }
 
 // SeedVariable is the environment variable that ClusterOptions.Seed defaults to.
@@ -84,6 +86,9 @@ type Cluster struct {
 	began  time.Time
 	trace  trace
 	wire   wire
+	// addresses are those of all brokers by number, also while one has ended: who starts meanwhile knows them all.
+	addresses []string
+	archive   archive
 
 	observe atomic.Pointer[func(p *Process, step string) Strike]
 
@@ -126,6 +131,7 @@ func newCluster(t *testing.T, o ClusterOptions) *Cluster {
 	if c.broker, err = kfake.NewCluster(append(options, o.BrokerOptions...)...); err != nil {
 		t.Fatalf("streamtest: %v", err)
 	}
+	c.addresses = c.broker.ListenAddrs()
 	embedded.MendFetches(c.broker)
 	c.broker.ControlKey(int16(kmsg.JoinGroup), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.broker.KeepControl()
@@ -188,7 +194,7 @@ func (c *Cluster) NewClient(opts ...kgo.Opt) *kgo.Client {
 
 // dial makes a client that its caller closes.
 func (c *Cluster) dial(opts ...kgo.Opt) (*kgo.Client, error) {
-	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.broker.ListenAddrs()...), kgo.Dialer(c.wire.dialer("", c.newHost())),
+	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.addresses...), kgo.Dialer(c.wire.dialer("", c.newHost(), func() {})),
 		kgo.DisableClientMetrics(), kgo.MetadataMinAge(10 * time.Millisecond)}, opts...)...)
 }
 

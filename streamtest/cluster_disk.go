@@ -21,6 +21,11 @@ type crashDisk struct {
 	writes atomic.Pointer[error]
 	// sync, when set, is called before a file or directory is synced.
 	sync atomic.Pointer[func()]
+	// write, when set, is called before operations that write, and may wait.
+	write atomic.Pointer[func()]
+	// opened says that the engine is open. While it opens it holds locks, on which nobody may wait in a bubble for another one who
+	// waits for time to pass.
+	opened atomic.Bool
 }
 
 // engineDir is where the engine lies on a crashDisk.
@@ -30,6 +35,9 @@ func newCrashDisk() *crashDisk { return &crashDisk{mem: vfs.NewCrashableMem()} }
 
 // MaybeError implements errorfs.Injector.
 func (d *crashDisk) MaybeError(op errorfs.Op) error {
+	if write := d.write.Load(); write != nil && d.opened.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+		(*write)()
+	}
 	if err := d.writes.Load(); err != nil && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 		return *err
 	}
@@ -44,10 +52,13 @@ func (d *crashDisk) String() string { return "crash disk" }
 
 // open opens the engine. fatal is called when the engine wants the process to end.
 func (d *crashDisk) open(cacheBytes int64, fatal func(string)) (statestore.Engine, error) {
-	return pebble.Open(pebble.Config{Dir: engineDir, FS: errorfs.Wrap(d.mem, d), CacheBytes: cacheBytes, Fatal: func(message string) {
+	d.opened.Store(false)
+	engine, err := pebble.Open(pebble.Config{Dir: engineDir, FS: errorfs.Wrap(d.mem, d), CacheBytes: cacheBytes, Fatal: func(message string) {
 		fatal(message)
 		runtime.Goexit() // as the end of the process would
 	}})
+	d.opened.Store(err == nil)
+	return engine, err
 }
 
 // crashed is the disk after a crash that lost the given percentage of what was not synced.

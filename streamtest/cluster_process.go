@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +28,8 @@ type Process struct {
 		run   *incarnation // the latest
 		hooks []*StepHook
 		steps map[step.Step]int
+		pause chan struct{} // closed by Resume; nil while the process is not paused
+		slow  time.Duration // of each write to the disk
 	}
 }
 
@@ -90,11 +93,12 @@ func (p *Process) Start() {
 	}
 	p.mu.run = run
 	disk := p.mu.disk
+	p.attachLocked()
 	p.mu.Unlock()
 	cfg := oncemill.Config{
-		Brokers: p.c.broker.ListenAddrs(), InstanceID: p.name, Topology: p.c.opts.Topology, MemoryBudget: 32 << 20,
+		Brokers: slices.Clone(p.c.addresses), InstanceID: p.name, Topology: p.c.opts.Topology, MemoryBudget: 32 << 20,
 		Logger:        slog.New(traceLog{trace: &p.c.trace, process: p.name}),
-		ClientOptions: []kgo.Opt{kgo.Dialer(p.c.wire.dialer(p.name, run.host))},
+		ClientOptions: []kgo.Opt{kgo.Dialer(p.c.wire.dialer(p.name, run.host, func() { p.standStill(run) }))},
 		OpenEngine: func(cacheBytes int64) (statestore.Engine, error) {
 			return disk.open(cacheBytes, func(message string) {
 				p.c.trace.event("%-4s the engine ends the process: %s", p.name, message)
@@ -164,6 +168,7 @@ func (p *Process) die(run *incarnation, lost int) bool {
 		return false
 	}
 	run.dead = true
+	p.resumeLocked()
 	p.c.net.Isolate(run.host) // for ever: the next incarnation has another address
 	if run == p.mu.run && !run.ended() {
 		before := p.mu.disk

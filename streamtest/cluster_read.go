@@ -1,7 +1,6 @@
 package streamtest
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -80,7 +79,6 @@ type span struct{ next, end int64 }
 func (c *Cluster) read(topic string, isolation kgo.IsolationLevel) []record.Raw {
 	c.t.Helper()
 	pending := map[int32]*span{}
-	from := map[int32]kgo.Offset{}
 	for _, p := range c.broker.PartitionInfos(topic) {
 		end := p.HighWatermark
 		if isolation == kgo.ReadCommitted() {
@@ -88,21 +86,34 @@ func (c *Cluster) read(topic string, isolation kgo.IsolationLevel) []record.Raw 
 		}
 		if p.LogStartOffset < end {
 			pending[p.Partition] = &span{p.LogStartOffset, end}
-			from[p.Partition] = kgo.NewOffset().At(p.LogStartOffset)
 		}
 	}
-	if len(pending) == 0 {
-		return nil
-	}
-	client, err := c.dial(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}), kgo.FetchIsolationLevel(isolation),
-		kgo.KeepControlRecords(), kgo.FetchMaxWait(50*time.Millisecond))
+	out, err := c.readSpans(topic, pending, isolation, silence)
 	if err != nil {
 		c.t.Fatalf("streamtest: %v", err)
 		return nil
 	}
+	slices.SortFunc(out, byPlace)
+	return out
+}
+
+// readSpans reads parts of partitions, until it has heard nothing for a while. What is left of the spans was not read.
+func (c *Cluster) readSpans(topic string, pending map[int32]*span, isolation kgo.IsolationLevel, quiet time.Duration) (out []record.Raw, err error) {
+	from := map[int32]kgo.Offset{}
+	for partition, s := range pending {
+		from[partition] = kgo.NewOffset().At(s.next)
+	}
+	if len(pending) == 0 {
+		return nil, nil
+	}
+	client, err := c.dial(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}), kgo.FetchIsolationLevel(isolation),
+		kgo.KeepControlRecords(), kgo.FetchMaxWait(50*time.Millisecond))
+	if err != nil {
+		return nil, err
+	}
 	defer client.Close()
-	var out []record.Raw
-	for heard := time.Now(); len(pending) > 0 && time.Since(heard) < silence; {
+	left := len(pending)
+	for heard := time.Now(); left > 0 && time.Since(heard) < quiet; {
 		ctx, cancel := context.WithTimeout(context.Background(), silence)
 		fetches := client.PollFetches(ctx)
 		cancel()
@@ -110,21 +121,18 @@ func (c *Cluster) read(topic string, isolation kgo.IsolationLevel) []record.Raw 
 			r := it.Next()
 			heard = time.Now()
 			s := pending[r.Partition]
-			if s == nil || r.Offset >= s.end {
+			if s == nil || s.next >= s.end {
 				continue
 			}
-			if !r.Attrs.IsControl() {
+			if r.Offset < s.end && !r.Attrs.IsControl() {
 				out = append(out, rawFrom(r))
 			}
 			if s.next = r.Offset + 1; s.next >= s.end {
-				delete(pending, r.Partition)
+				left--
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b record.Raw) int {
-		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
-	})
-	return out
+	return out, nil
 }
 
 func rawFrom(r *kgo.Record) record.Raw {

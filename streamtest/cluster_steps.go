@@ -155,6 +155,7 @@ func (p *Process) observed(run *incarnation, s step.Step) error {
 
 // at is the observer of the process.
 func (p *Process) at(run *incarnation, worker int, s step.Step) error {
+	p.standStill(run)
 	p.mu.Lock()
 	if run.dead {
 		p.mu.Unlock()

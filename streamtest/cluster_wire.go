@@ -85,15 +85,16 @@ type wire struct {
 	losses  []*LossHandle
 }
 
-// dialer dials for a process; for the test itself when its name is empty.
-func (w *wire) dialer(process, host string) func(context.Context, string, string) (net.Conn, error) {
+// dialer dials for a process, which may have to stand still; for the test itself when its name is empty.
+func (w *wire) dialer(process, host string, standStill func()) func(context.Context, string, string) (net.Conn, error) {
 	dial := w.cluster.net.Dialer(host)
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		standStill()
 		conn, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		return &wireConn{Conn: conn, wire: w, process: process, host: host, held: map[uint32]held{}}, nil
+		return &wireConn{Conn: conn, wire: w, process: process, standStill: standStill, held: map[uint32]held{}}, nil
 	}
 }
 
@@ -122,8 +123,9 @@ func (w *wire) strike(process string, key int16, client string) *LossHandle {
 // wireConn is a connection of a process. The client writes a request with one call, and reads from one goroutine.
 type wireConn struct {
 	net.Conn
-	wire          *wire
-	process, host string
+	wire       *wire
+	process    string
+	standStill func() // while the process is paused
 
 	mu       sync.Mutex
 	held     map[uint32]held // by correlation id: what happens to the answer
@@ -158,9 +160,13 @@ func requestHeader(p []byte) (key int16, correlation uint32, client string, ok b
 
 // Write passes a request on, unless it gets lost.
 func (c *wireConn) Write(p []byte) (int, error) {
+	c.standStill()
 	key, correlation, client, ok := requestHeader(p)
 	if !ok {
 		return c.Conn.Write(p)
+	}
+	if c.process != "" && kmsg.Key(key) == kmsg.DeleteRecords {
+		c.wire.cluster.keep()
 	}
 	h := c.wire.strike(c.process, key, client)
 	switch {
@@ -223,6 +229,7 @@ func (c *wireConn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		<-time.After(latency)
+		c.standStill()
 		if len(frame) >= 8 {
 			if frame, err = c.receive(frame); err != nil {
 				return 0, err

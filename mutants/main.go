@@ -1,5 +1,5 @@
-// Command mutants shows that the suite can fail. A mutant is a changed copy of one source file that the go command puts in the
-// place of the original with -overlay, so that production code carries no switch. Each must be caught by a test.
+// Command mutants shows that the suite can fail. A mutant is a changed copy of one source file that the tests are built
+// with in the place of the original (build.go says how), so that production code carries no switch. Each must be caught by a test.
 //
 //	go run ./mutants              all
 //	go run ./mutants -run name    those whose name contains "name"
@@ -15,6 +15,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"go/scanner"
+	"go/token"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,20 +47,26 @@ const (
 type result struct {
 	mutant   mutant
 	caughtBy string
-	took     time.Duration
-	err      error
+	// built is the part of took that was spent on the test binary.
+	built, took time.Duration
+	err         error
 }
+
+// all are the lists of mutants, one of each file.
+func all() []mutant { return slices.Concat(mutants, verifyMutants, restoreMutants) }
 
 func main() {
 	run := flag.String("run", "", "only mutants whose name contains this")
 	parallel := flag.Int("parallel", runtime.NumCPU(), "mutants at a time")
 	flag.Parse()
 	var chosen []mutant
-	for _, m := range slices.Concat(mutants, verifyMutants, restoreMutants) {
+	for _, m := range all() {
 		if strings.Contains(m.name, *run) {
 			chosen = append(chosen, m)
 		}
 	}
+	began := time.Now()
+	known := &targets{loaded: map[string]func() (*target, error){}}
 	results := make([]result, len(chosen))
 	slots := make(chan struct{}, *parallel)
 	var wg sync.WaitGroup
@@ -66,18 +74,22 @@ func main() {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			results[i] = try(m)
+			results[i] = known.try(m)
 			print(results[i])
 		})
 	}
 	wg.Wait()
 	failed := 0
+	var built, took time.Duration
 	for _, r := range results {
+		built += r.built
+		took += r.took
 		if r.err != nil {
 			failed++
 		}
 	}
-	fmt.Printf("%d mutants, %d caught, %d not\n", len(results), len(results)-failed, failed)
+	fmt.Printf("%d mutants, %d caught, %d not, in %.0f s; of %.0f s for all, %d at a time, %.0f s were spent on building\n",
+		len(results), len(results)-failed, failed, time.Since(began).Seconds(), took.Seconds(), *parallel, built.Seconds())
 	if failed > 0 || len(results) == 0 {
 		os.Exit(1)
 	}
@@ -88,11 +100,11 @@ func print(r result) {
 		fmt.Printf("NOT CAUGHT  %-50s %v\n", r.mutant.name, r.err)
 		return
 	}
-	fmt.Printf("caught      %-50s %6.1f s  %s\n", r.mutant.name, r.took.Seconds(), r.caughtBy)
+	fmt.Printf("caught      %-50s %6.1f s, built in %4.1f s  %s\n", r.mutant.name, r.took.Seconds(), r.built.Seconds(), r.caughtBy)
 }
 
 // try runs the tests of one mutant.
-func try(m mutant) (r result) {
+func (ts *targets) try(m mutant) (r result) {
 	r.mutant = m
 	began := time.Now()
 	defer func() { r.took = time.Since(began) }()
@@ -101,37 +113,121 @@ func try(m mutant) (r result) {
 		return result{mutant: m, err: err}
 	}
 	defer os.RemoveAll(dir)
-	overlay, err := m.overlay(dir)
+	original, changed, err := m.write(dir)
 	if err != nil {
 		return result{mutant: m, err: err}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	args := append([]string{"test", "-overlay", overlay, "-count=1", "-failfast", "-vet=off", "-ldflags=-s -w", "-timeout", testLimit.String(), "-run", m.run}, strings.Fields(m.packages)...)
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
-	r.caughtBy, r.err = judge(out, err, ctx.Err())
+	for _, name := range strings.Fields(m.packages) {
+		building := time.Now()
+		cmd, err := ts.command(ctx, m, name, dir, original, changed)
+		if err != nil {
+			r.err = err
+			return r
+		}
+		r.built += time.Since(building)
+		out, err := cmd.CombinedOutput()
+		if r.caughtBy, r.err = judge(out, err, ctx.Err()); !errors.Is(r.err, errSurvived) {
+			return r
+		}
+	}
 	return r
 }
 
-// overlay writes the changed file and the overlay that names it.
-func (m *mutant) overlay(dir string) (string, error) {
+// command builds the tests of a package with the changed file, and returns what runs them. Where that is not enough, and for
+// what does not compile, it is the go command that builds and judges.
+func (ts *targets) command(ctx context.Context, m mutant, name, dir, original, changed string) (*exec.Cmd, error) {
+	t, err := ts.load(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	binary, err := t.build(ctx, dir, original, changed)
+	var cmd *exec.Cmd
+	switch {
+	case err == nil:
+		cmd = exec.CommandContext(ctx, binary, "-test.failfast", "-test.paniconexit0", "-test.timeout", testLimit.String(), "-test.run", m.run)
+		cmd.Dir = t.dir
+	case errors.Is(err, errUnusual), errors.Is(err, errBuild):
+		overlay, err := writeOverlay(dir, original, changed)
+		if err != nil {
+			return nil, err
+		}
+		cmd = exec.CommandContext(ctx, "go", "test", "-overlay", overlay, "-count=1", "-failfast", "-vet=off", "-ldflags=-s -w", "-timeout", testLimit.String(), "-run", m.run, name)
+	default:
+		return nil, err
+	}
+	cmd.WaitDelay = time.Second
+	return cmd, nil
+}
+
+// write puts the changed file into dir.
+func (m *mutant) write(dir string) (original, changed string, _ error) {
 	source, err := os.ReadFile(m.file)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	if n := bytes.Count(source, []byte(m.old)); n != 1 {
-		return "", fmt.Errorf("%s holds the text to change %d times, not once: bring the mutant up to date", m.file, n)
+		return "", "", fmt.Errorf("%s holds the text to change %d times, not once: bring the mutant up to date", m.file, n)
 	}
-	changed := filepath.Join(dir, filepath.Base(m.file))
-	if err := os.WriteFile(changed, bytes.Replace(source, []byte(m.old), []byte(m.new), 1), 0o600); err != nil {
-		return "", err
+	if original, err = filepath.Abs(m.file); err != nil {
+		return "", "", err
 	}
-	original, err := filepath.Abs(m.file)
-	if err != nil {
-		return "", err
+	changed = filepath.Join(dir, filepath.Base(m.file))
+	return original, changed, os.WriteFile(changed, m.apply(source), 0o600)
+}
+
+// apply changes the text and keeps the numbers of the lines behind it: they are part of what importers of a package see.
+func (m *mutant) apply(source []byte) []byte {
+	before, after, _ := bytes.Cut(source, []byte(m.old))
+	from := bytes.LastIndexByte(before, '\n') + 1
+	changed := slices.Concat(before, []byte(m.new), after)
+	to := len(before) + len(m.new)
+	if end := bytes.IndexByte(after, '\n'); end >= 0 {
+		to += end
+	} else {
+		to = len(changed)
 	}
+	region := changed[from:to]
+	more := strings.Count(m.new, "\n") - strings.Count(m.old, "\n")
+	if more > 0 {
+		region = flatten(changed, from, to)
+		more = bytes.Count(region, []byte("\n")) - bytes.Count(before[from:], []byte("\n")) - strings.Count(m.old, "\n")
+	}
+	padding := bytes.Repeat([]byte("\n"), max(0, -more))
+	return slices.Concat(changed[:from], region, padding, changed[to:])
+}
+
+// flatten writes the lines of a source file between two offsets as one line, with the semicolons that their ends stood for.
+func flatten(source []byte, from, to int) []byte {
+	files := token.NewFileSet()
+	file := files.AddFile("", -1, len(source))
+	var s scanner.Scanner
+	s.Init(file, source, nil, 0)
+	var b bytes.Buffer
+	for {
+		pos, tok, literal := s.Scan()
+		at := file.Offset(pos)
+		if tok == token.EOF || at > to || at == to && literal != "\n" {
+			return b.Bytes()
+		}
+		if at < from {
+			continue
+		}
+		switch {
+		case tok == token.SEMICOLON && at == to: // the end of the last line stands for itself
+		case tok == token.SEMICOLON:
+			b.WriteString("; ")
+		case tok.IsLiteral() || tok.IsKeyword():
+			b.WriteString(literal + " ")
+		default:
+			b.WriteString(tok.String() + " ")
+		}
+	}
+}
+
+// writeOverlay tells the go command to read the changed file in the place of the original.
+func writeOverlay(dir, original, changed string) (string, error) {
 	text, err := json.Marshal(map[string]map[string]string{"Replace": {original: changed}})
 	if err != nil {
 		return "", err
@@ -145,7 +241,9 @@ var (
 	hungTest   = regexp.MustCompile(`panic: test timed out after \S+\s+running tests:\s+(\S+)`)
 )
 
-// judge reads the output of go test: a test has to fail, not the build.
+var errSurvived = errors.New("it survived")
+
+// judge reads the output of the tests: a test has to fail, not the build.
 func judge(out []byte, err, expired error) (caughtBy string, _ error) {
 	text := string(out)
 	switch {
@@ -154,7 +252,7 @@ func judge(out []byte, err, expired error) (caughtBy string, _ error) {
 	case strings.Contains(text, "no tests to run"):
 		return "", errors.New("no test matches its pattern")
 	case err == nil:
-		return "", errors.New("it survived")
+		return "", errSurvived
 	case expired != nil:
 		return fmt.Sprintf("(hangs: %v)", expired), nil
 	}

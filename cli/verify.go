@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -21,8 +22,10 @@ import (
 const verifyLong = "Check from outside what was promised: ids of outputs are distinct, every output names an input that exists, every\n" +
 	"input inside the dedup window has its marker and every marker its input, the changelogs equal the stores key by key,\n" +
 	"positions and counters tell one story. With --execute the retained inputs are run once more, and outputs and state\n" +
-	"are compared byte by byte. It only reads. Memory is bounded; temporary files grow with the topics.\n" +
+	"are compared byte by byte. It only reads. Memory is bounded; temporary files grow with the topics, and are removed.\n" +
 	"--state needs the application stopped; without it the topics alone are checked, also while it runs.\n" +
+	"--since judges new records only, and takes older ones as context; --sample judges a part of the ids and keys, the same\n" +
+	"part each time. State, timers and positions have no age, and are always judged.\n" +
 	"Exit code 0: nothing was found; 3: something was, with examples; 1: it could not check; 4: refused, because the state\n" +
 	"directory is in use, of another application, or of none. What it cannot see: docs/verify.md."
 
@@ -31,6 +34,8 @@ type verifyFlags struct {
 	shared  bool
 	outputs []string
 	since   string
+	sample  string
+	tempDir string
 }
 
 // verifyVerb checks topics and state of a job.
@@ -54,7 +59,9 @@ func verifyVerb(env *Env) *cobra.Command {
 		cmd.Flags().BoolVar(&f.execute, "execute", false, "run the retained inputs again and compare outputs and state")
 		cmd.Flags().BoolVar(&f.shared, "shared", false, "output topics have records of other programs, too")
 		cmd.Flags().StringSliceVar(&f.outputs, "output-topic", nil, "topic of a dynamic sink, which the topology does not name")
-		cmd.Flags().StringVar(&f.since, "since", "", "demand markers of inputs from this time on: 24h, or 2026-01-31T12:00:00Z")
+		cmd.Flags().StringVar(&f.since, "since", "", "judge records from this time on, by their timestamps: 24h, or 2026-01-31T12:00:00Z")
+		cmd.Flags().StringVar(&f.sample, "sample", "", "judge a part of the ids and keys, chosen by hash: 1/100, or 1%")
+		cmd.Flags().StringVar(&f.tempDir, "temp-dir", "", "directory for temporary files; default: that of the system (TMPDIR)")
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return verifyJob(cmd.Context(), env, job, f) }
 	},
 		"-B localhost:9092", "the topics, also of an application that runs",
@@ -85,8 +92,31 @@ func (f verifyFlags) start(now time.Time) (time.Time, error) {
 	return t, nil
 }
 
+// config reads the flags.
+func (f verifyFlags) config(env *Env) (cfg verify.Config, err error) {
+	cfg = verify.Config{Outputs: f.outputs, Shared: f.shared}
+	if cfg.Since, err = f.start(env.Now()); err != nil {
+		return cfg, err
+	}
+	if f.sample != "" {
+		if cfg.Sample, err = verify.ParseSample(f.sample); err != nil {
+			return cfg, Usage("--sample: %v", err)
+		}
+	}
+	if f.tempDir != "" {
+		cfg.Dir = env.path(f.tempDir)
+		if info, err := os.Stat(cfg.Dir); err != nil || !info.IsDir() {
+			return cfg, Usage("--temp-dir %s: there is no such directory", f.tempDir)
+		}
+	}
+	if f.execute {
+		cfg.OpenEngine = func(dir string) (statestore.Engine, error) { return pebble.Open(pebble.Config{Dir: dir}) }
+	}
+	return cfg, nil
+}
+
 func verifyJob(ctx context.Context, env *Env, job Job, f verifyFlags) (err error) {
-	since, err := f.start(env.Now())
+	cfg, err := f.config(env)
 	if err != nil {
 		return err
 	}
@@ -109,10 +139,7 @@ func verifyJob(ctx context.Context, env *Env, job Job, f verifyFlags) (err error
 	if err != nil {
 		return err
 	}
-	cfg := verify.Config{Plan: plan, Outputs: f.outputs, Shared: f.shared, Since: since, MaxRecordBytes: job.Config.MaxRecordBytes}
-	if f.execute {
-		cfg.OpenEngine = func(dir string) (statestore.Engine, error) { return pebble.Open(pebble.Config{Dir: dir}) }
-	}
+	cfg.Plan, cfg.MaxRecordBytes = plan, job.Config.MaxRecordBytes
 	if dir := l.path(env, stateKey); dir != "" {
 		state, err := oncemill.OpenState(dir, plan.App)
 		if err != nil {
@@ -174,7 +201,7 @@ func (p *verifyProgress) end(err error) {
 func printReport(env *Env, r *verify.Report, withState bool) error {
 	d := Document{Kind: "verify", Version: 1, Data: r, Header: []string{"CHECK", "CHECKED", "FOUND", "NOT-JUDGED", "WHY"}}
 	for _, c := range r.Checks {
-		d.Cells = append(d.Cells, []string{c.Name, fmt.Sprint(c.Checked), fmt.Sprint(c.Found), fmt.Sprint(c.Skipped), c.Why})
+		d.Cells = append(d.Cells, []string{c.Name, fmt.Sprint(c.Checked), fmt.Sprint(c.Found), fmt.Sprint(c.Skipped), c.Why()})
 		d.Rows = append(d.Rows, c)
 	}
 	for _, f := range r.Findings {
@@ -185,11 +212,17 @@ func printReport(env *Env, r *verify.Report, withState bool) error {
 	}
 	for _, c := range r.Checks {
 		if c.Checked == 0 && c.Skipped > 0 {
-			env.Talk("WARN  %s: nothing was judged: %s", c.Name, c.Why)
+			env.Talk("WARN  %s: nothing was judged: %s", c.Name, c.Why())
 		}
 	}
 	if !withState {
 		env.Talk("topics only: the state directory was not looked at (--state DIR, with the application stopped)")
+	}
+	if r.Since != "" {
+		env.Talk("only records from %s on were judged (--since)", r.Since)
+	}
+	if r.Sample != "" {
+		env.Talk("only %s of the ids and keys were judged (--sample)", r.Sample)
 	}
 	if r.Clean() {
 		return nil
@@ -197,11 +230,32 @@ func printReport(env *Env, r *verify.Report, withState bool) error {
 	var codes []string
 	total := int64(0)
 	for _, f := range r.Findings {
-		env.Talk("%s %s\n      %s", f.Code, f.Place, f.Text)
+		env.Talk("%s", showFinding(f))
 	}
 	for _, code := range slices.Sorted(maps.Keys(r.Counts)) {
 		total += r.Counts[code]
 		codes = append(codes, fmt.Sprintf("%s %d", code, r.Counts[code]))
 	}
 	return Finding("%d violations of %s: %s", total, r.App, strings.Join(codes, ", "))
+}
+
+// showFinding renders a violation for a person: where, what, the bytes, what to do.
+func showFinding(f verify.Finding) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s\n      %s", f.Code, f.Place, f.Text)
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "\n      %-9s %s", name, value)
+		}
+	}
+	var places []string
+	for _, r := range f.Records {
+		places = append(places, r.String())
+	}
+	line("records", strings.Join(places, ", "))
+	line("key", f.Key)
+	line("there is", f.Has)
+	line("should be", f.Wants)
+	line("next", f.Next)
+	return b.String()
 }

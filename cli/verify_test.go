@@ -108,7 +108,7 @@ func TestVerifyOfACleanADamagedAndARunningApplication(t *testing.T) {
 			Findings []struct{ Code string }
 		}
 	}
-	if err := json.Unmarshal([]byte(out), &report); code != 0 || err != nil || report.Kind != "verify" || len(report.Data.Checks) != 9 || len(report.Data.Findings) != 0 {
+	if err := json.Unmarshal([]byte(out), &report); code != 0 || err != nil || report.Kind != "verify" || len(report.Data.Checks) != 10 || len(report.Data.Findings) != 0 {
 		t.Fatalf("exit %d, %v\n%s%s", code, err, out, talk)
 	}
 	plant(t, brokers)
@@ -116,7 +116,7 @@ func TestVerifyOfACleanADamagedAndARunningApplication(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &report); code != cli.ExitFinding || err != nil || len(report.Data.Findings) != 1 || report.Data.Findings[0].Code != "OM603" {
 		t.Errorf("a ghost: exit %d, %v\n%s%s", code, err, out, talk)
 	}
-	if !strings.Contains(talk, "OM603 retail-gifts/") || !strings.Contains(talk, `key "by hand"`) {
+	if !strings.Contains(talk, "OM603 retail-gifts/") || !strings.Contains(talk, `key       "by hand"`) {
 		t.Errorf("the talk: %s", talk)
 	}
 	if code, _, talk := verifies(t, "retail", "-B", brokers, "--shared"); code != 0 {

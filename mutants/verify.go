@@ -2,10 +2,10 @@ package main
 
 // verifyMutants blind one line of the checks of verify each.
 var verifyMutants = []mutant{
-	blind("a timer of no store as a cause", "internal/verify/outputs.go", `if !r.hasTimerStore(timer) {`, `if false {`, verifyPlanted),
-	blind("a timer without state", "internal/verify/timers.go", `if !more || !bytes.Equal(have.key, key) || !have.present {`, `if false {`, verifyPlanted),
-	blind("a timer with one key", "internal/verify/timers.go", `if len(values) == 2 && values[0][0]`, `if len(values) == 1 || values[0][0]`, verifyPlanted),
-	blind("a parked record without a way back", "internal/verify/timers.go", `if !record || !timer && !behind {`, `if false {`, verifyPlanted),
+	blind("a timer of no store as a cause", "internal/verify/outputs.go", `!r.hasTimerStore(timer) {`, `false {`, verifyPlanted),
+	blind("a timer without state", "internal/verify/timers.go", `there && have.present {`, `true {`, verifyPlanted),
+	blind("a timer with one key", "internal/verify/timers.go", `		w.broken(alone.value[8:], alone.value[:8], 1)`, ``, verifyPlanted),
+	blind("a parked record without a way back", "internal/verify/timers.go", `record && (timer || behind) {`, `true {`, verifyPlanted),
 	blind("a parked record with another marker", "internal/verify/markers.go", `if g.markers == 0 || g.newest.Outcome != dedup.Parked || g.newest.Offset != offset {`, `if offset < 0 {`, verifyPlanted),
 	blind("the stream time of a checkpoint", "internal/verify/tasks.go", `if c.StreamTime != t.meta.StreamTime {`, `if false {`, verifyPlanted),
 	blind("state beyond the end of a changelog", "internal/verify/tasks.go", `l.Next > end {`, `l.Next > end && false {`, verifyPlanted),
@@ -17,8 +17,8 @@ var verifyMutants = []mutant{
 	blind("an offset that is not ours", "internal/verify/cut.go", `case c.Offset >= 0 && !ours:`, `case false:`, "TestOffsetsThat"),
 	blind("an offset of one input only", "internal/verify/cut.go", `case (c.Offset < 0) != (first.Offset < 0):`, `case false:`, "TestPositionsThatDisagree"),
 	blind("the body of a conflict", "internal/verify/markers.go", `case g.markers > 0 && !(n.compared && g.newest.HasBody && n.body != g.newest.Body):`, `case g.markers > 0:`, "TestRefusalWithout"),
-	blind("the partition of an output", "internal/verify/execute_compare.go", `have.partition == want.partition && have.hash == want.hash {`, `have.hash == want.hash {`, "TestExecuteFindsAnOutput"),
-	blind("a timestamp ahead of the clock", "internal/verify/execute_clock.go", `again.StreamTimeMillis() > t.meta.StreamTime {`, `false {`, "TestExecuteDoesNotJudge"),
+	blind("the partition of an output", "internal/verify/execute_compare.go", `have.partition == want.partition && have.hash == want.hash:`, `have.hash == want.hash:`, "TestExecuteFindsAnOutput"),
+	blind("a timestamp ahead of the clock", "internal/verify/execute_clock.go", `t.clamped || t.ours && again.StreamTimeMillis() > t.meta.StreamTime {`, `false {`, "TestExecuteDoesNotJudge"),
 	blind("a timer that may have fired", "internal/verify/execute_clock.go", `same && !x.removed {`, `same {`, "TestExecuteCompares"),
 	blind("timers that differ", "internal/verify/execute_clock.go", `same = same && len(runs) == 2`, `same = true`, "TestExecuteCompares"),
 	blind("state that is gone", "internal/verify/stores.go", `	if t.ours {

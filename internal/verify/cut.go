@@ -65,7 +65,7 @@ func (r *run) cut(ctx context.Context) error {
 // addTask notes the positions of a task, and holds its offsets against each other.
 func (r *run) addTask(ctx context.Context, sub *graph.SubTopology, partition int32, committed map[string][]Committed) error {
 	t := &taskCut{id: statestore.TaskID{SubTopology: sub.Name, Partition: partition}, sub: sub, guards: map[int]*dedup.Guard{},
-		logs: map[string]int64{}}
+		logs: map[string]int64{}, cut: map[uint32]uint64{}}
 	r.tasks = append(r.tasks, t)
 	var first Committed
 	for i, in := range sub.Inputs {
@@ -77,18 +77,20 @@ func (r *run) addTask(ctx context.Context, sub *graph.SubTopology, partition int
 		if i == 0 {
 			first = c
 		}
-		place := fmt.Sprintf("%s/%d, committed offset", in.Topic, partition)
+		// Its place is the position, where there is no record yet.
+		here := evidence{place: fmt.Sprintf("%s/%d, committed offset", in.Topic, partition), task: t.id.String(),
+			records: []Spot{{in.Topic, partition, c.Offset}}, has: excerpt([]byte(c.Metadata))}
 		r.check(CheckPositions).Checked++
 		m, ours, err := task.DecodeMetadata(c.Metadata)
 		switch {
 		case err != nil:
-			r.found(CheckPositions, problem.FindingCounter, place, "its metadata cannot be read: %v", err)
+			r.found(CheckPositions, problem.FindingCounter, here, "its metadata cannot be read: %v", err)
 		case (c.Offset < 0) != (first.Offset < 0):
-			r.found(CheckPositions, problem.FindingCounter, place, "it is %d, that of %s is %d: a transaction commits all inputs of a task", c.Offset, sub.Inputs[0].Topic, first.Offset)
+			r.found(CheckPositions, problem.FindingCounter, here, "it is %d, that of %s is %d: a transaction commits all inputs of a task", c.Offset, sub.Inputs[0].Topic, first.Offset)
 		case c.Offset >= 0 && !ours:
-			r.found(CheckPositions, problem.FindingCounter, place, "%d was not committed by the application: its metadata is %s", c.Offset, excerpt([]byte(c.Metadata)))
+			r.found(CheckPositions, problem.FindingCounter, here, "%d was not committed by the application: its metadata is %s", c.Offset, excerpt([]byte(c.Metadata)))
 		case c.Metadata != first.Metadata:
-			r.found(CheckPositions, problem.FindingCounter, place, "its transaction is %d, that of %s another: a transaction commits all inputs of a task", m.N, sub.Inputs[0].Topic)
+			r.found(CheckPositions, problem.FindingCounter, here, "its transaction is %d, that of %s another: a transaction commits all inputs of a task", m.N, sub.Inputs[0].Topic)
 		}
 		if err == nil && ours && (!t.ours || m.N > t.meta.N) {
 			t.meta, t.ours = m, true
@@ -98,7 +100,7 @@ func (r *run) addTask(ctx context.Context, sub *graph.SubTopology, partition int
 			return err
 		}
 		if t.until = append(t.until, until); until < c.Offset {
-			r.found(CheckPositions, problem.FindingCounter, place, "%d lies behind the end of the topic, %d", c.Offset, until)
+			r.found(CheckPositions, problem.FindingCounter, here, "%d lies behind the end of the topic, %d", c.Offset, until)
 		}
 		if n := r.Plan.Nodes[in.Source]; n.Dedup != nil && t.guards[in.Source] == nil {
 			if t.guards[in.Source], err = dedup.NewGuard(*n.Dedup, r.Plan.App, n.Name, nil); err != nil {
@@ -121,7 +123,8 @@ func (r *run) cutLogs(ctx context.Context, t *taskCut) error {
 			return err
 		}
 		if until < committed {
-			r.found(CheckPositions, problem.FindingCounter, fmt.Sprintf("%s/%d", st.Changelog, t.id.Partition), "the committed offsets cover it up to %d, it ends at %d", committed, until)
+			r.found(CheckPositions, problem.FindingCounter, evidence{records: []Spot{{st.Changelog, t.id.Partition, -1}}, task: t.id.String(), store: st.Name},
+				"the committed offsets cover it up to %d, it ends at %d", committed, until)
 		}
 		t.logs[st.Changelog] = max(until, r.topics[st.Changelog].Ends[t.id.Partition])
 	}
@@ -135,12 +138,9 @@ func (r *run) until(ctx context.Context, topic string, partition int32, offset i
 	if offset <= r.topics[topic].Ends[partition] {
 		return offset, nil
 	}
-	now, err := r.Log.Topics(ctx, []string{topic})
+	now, err := r.topicNow(ctx, topic)
 	if err != nil {
 		return 0, err
 	}
-	if t, ok := now[topic]; ok && int(partition) < len(t.Highs) {
-		return min(offset, t.Highs[partition]), nil
-	}
-	return 0, problem.New(problem.TopicMissing, fmt.Sprintf("topic %q", topic), "it was deleted while it was read")
+	return min(offset, now.Highs[partition]), nil
 }

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -19,6 +20,8 @@ import (
 const (
 	// rerunSteps is the number of records of one transaction.
 	rerunSteps = 4096
+	// rerunBytes is the size of the records of one: they are kept until its end.
+	rerunBytes = 8 << 20
 	// rerunMemory is the budget of the state; the rest of it lies on the disk.
 	rerunMemory = 64 << 20
 )
@@ -29,6 +32,8 @@ const (
 	inputRemoved = "the beginning of the input was removed"
 	clockUsed    = "timers of the wall clock or delayed retries had a say: their time is not in the topics"
 	clockAhead   = "a timestamp lay ahead of the clock: what it counted as is not in the topics"
+	taskNotRun   = "of tasks that were not run again"
+	stoppedAgain = "it ended when it was run again"
 )
 
 // rerun runs the inputs once more through the production task, from nothing, task by task, with the offsets and topic ids that
@@ -44,6 +49,7 @@ type rerun struct {
 	all     bool              // every task was
 	outputs int64             // running number
 	now     time.Time
+	bytes   int // of the records of the transaction
 	// removed: the task that runs removed a timer of the wall clock, which may have fired before that in the application.
 	removed bool
 	// doubts has the tasks that are compared although the clock had a say in them, and why: what is equal is right, what is not
@@ -57,6 +63,7 @@ func (r *run) execute(ctx context.Context) (err error) {
 	if r.OpenEngine == nil {
 		return nil
 	}
+	r.check(CheckTasks)
 	r.check(CheckRerun)
 	r.check(CheckRerunKeys)
 	engine, err := r.OpenEngine(filepath.Join(r.dir, "execute"))
@@ -109,7 +116,7 @@ func (x *rerun) only(t *taskCut) (input int, why string) {
 func (x *rerun) task(ctx context.Context, t *taskCut) (err error) {
 	input, why := x.only(t)
 	if why != "" {
-		x.notRun(t, why)
+		x.notRun(why)
 		return nil
 	}
 	cfg := task.Config{Plan: x.Plan, Sub: t.sub, Partition: t.id.Partition, Topics: x,
@@ -121,7 +128,10 @@ func (x *rerun) task(ctx context.Context, t *taskCut) (err error) {
 		if cfg.State, err = x.db.Acquire(t.id, t.sub.Declarations()); err != nil {
 			return err
 		}
-		defer cfg.State.Release()
+		defer func() { // the disk holds the state of one task at a time
+			cfg.State.Release()
+			err = errors.Join(err, x.db.Drop(ctx, t.id))
+		}()
 	}
 	again, err := task.New(cfg, statestore.Position{})
 	if err != nil {
@@ -130,9 +140,14 @@ func (x *rerun) task(ctx context.Context, t *taskCut) (err error) {
 	defer func() { err = errors.Join(err, again.Close()) }()
 	x.now, x.removed = time.Time{}, false
 	stopped, err := x.feed(ctx, t, again, input)
-	if err != nil || stopped {
+	if err != nil {
 		return err
 	}
+	if _, why := x.only(t); stopped || why != "" { // records may have been removed while they were read
+		x.notRun(cmp.Or(why, stoppedAgain))
+		return nil
+	}
+	x.check(CheckTasks).Checked++
 	clock, err := x.clock(ctx, t, again)
 	if err != nil {
 		return err
@@ -142,9 +157,9 @@ func (x *rerun) task(ctx context.Context, t *taskCut) (err error) {
 }
 
 // notRun notes that the outputs of a task are not compared.
-func (x *rerun) notRun(t *taskCut, why string) {
+func (x *rerun) notRun(why string) {
 	x.all = false
-	x.skip(CheckRerun, fmt.Sprintf("task %s, with all its outputs: %s", t.id, why))
+	x.skip(CheckTasks, why)
 }
 
 func (x *rerun) noteDone(t *taskCut, doubt string) {
@@ -165,7 +180,7 @@ func (x *rerun) feed(ctx context.Context, t *taskCut, again *task.Task, input in
 	topic, start := t.sub.Inputs[input].Topic, x.start(t, input)
 	again.StartAt(input, start)
 	var fatal error
-	err = x.Log.Read(ctx, topic, t.id.Partition, start, t.until[input], func(raw *record.Raw) error {
+	err = x.read(ctx, topic, t.id.Partition, start, t.until[input], func(raw *record.Raw) error {
 		x.Progress.Add(1)
 		if fatal != nil {
 			return nil
@@ -176,13 +191,14 @@ func (x *rerun) feed(ctx context.Context, t *taskCut, again *task.Task, input in
 		}
 		own := owned(raw)
 		if fatal = again.Step(input, own, x.now); fatal != nil {
-			x.found(CheckRerun, problem.FindingLost, raw.Position.String(), "run again, it ends the task: %v", fatal)
+			x.check(CheckRerun).Checked++
+			x.found(CheckRerun, problem.FindingLost, at(spotOf(raw.Position)), "run again, it ends the task: %v", fatal)
 			return nil
 		}
 		if err := x.takeOutputs(t, again); err != nil {
 			return err
 		}
-		if again.Steps() < rerunSteps {
+		if x.bytes += len(raw.Key) + len(raw.Value); again.Steps() < rerunSteps && x.bytes < rerunBytes {
 			return nil
 		}
 		return x.commit(ctx, again)
@@ -191,7 +207,6 @@ func (x *rerun) feed(ctx context.Context, t *taskCut, again *task.Task, input in
 		err = x.commit(ctx, again)
 	}
 	if fatal != nil {
-		x.all = false
 		again.Abort()
 	}
 	return fatal != nil, err
@@ -217,17 +232,25 @@ func owned(raw *record.Raw) *record.Raw {
 func (x *rerun) output(t *taskCut, o *host.Output) error {
 	number, known := x.number[o.Topic]
 	if !known {
-		x.skip(CheckRerun, "topic "+o.Topic+" is not named by the topology")
+		x.skip(CheckRerun, "of a topic that the topology does not name: --output-topic")
+		return nil
+	}
+	if !x.Sample.has(o.ID[:]) {
 		return nil
 	}
 	x.outputs++
-	raw := record.Raw{Key: o.Key, Value: o.Value, Position: record.Position{Topic: o.Topic, Partition: o.Partition, Offset: x.outputs}}
-	place := placeKey(x.run.number[t.sub.Inputs[0].Topic], t.id.Partition, max(0, o.CauseOffset))
-	return x.made.add(append(binary.BigEndian.AppendUint16(nil, number), o.ID[:]...), append(place, describe(&raw)...))
+	// That of a timer names the task only.
+	place := placeKey(x.run.number[t.sub.Inputs[0].Topic], t.id.Partition, -1)
+	if input, ok := x.run.number[o.CauseTopic]; ok {
+		place = placeKey(input, t.id.Partition, o.CauseOffset)
+	}
+	d := described{partition: o.Partition, offset: x.outputs, old: x.old(o.Timestamp), hash: hashOf(o.Key, o.Value), key: excerpt(o.Key), value: excerpt(o.Value)}
+	return x.made.add(append(binary.BigEndian.AppendUint16(nil, number), o.ID[:]...), d.append(place))
 }
 
 // commit makes what was processed the state, as a session does, without a changelog.
 func (x *rerun) commit(ctx context.Context, again *task.Task) error {
+	x.bytes = 0
 	if !again.Dirty() {
 		return nil
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 
 	"github.com/oncemill/oncemill/internal/task"
 	"github.com/oncemill/oncemill/statestore"
@@ -25,8 +24,8 @@ type clockPart struct {
 // what both runs made is compared, with the timers fired where the application has none left; only differences prove nothing.
 func (x *rerun) clock(ctx context.Context, t *taskCut, again *task.Task) (clockPart, error) {
 	var c clockPart
-	if t.ours && again.StreamTimeMillis() > t.meta.StreamTime {
-		c.doubt = fmt.Sprintf("task %s: %s", t.id, clockAhead)
+	if t.clamped || t.ours && again.StreamTimeMillis() > t.meta.StreamTime {
+		c.doubt = clockAhead
 	}
 	st := t.sub.ByKind(statestore.KindTimers, -1)
 	if st == nil {
@@ -38,17 +37,18 @@ func (x *rerun) clock(ctx context.Context, t *taskCut, again *task.Task) (clockP
 	}
 	defer func() { _ = both.close() }() // files without a name
 	same := true
-	err = groups(both, func(key []byte, runs [][]byte) {
+	err = groups(both, func(key []byte, runs [][]byte) error {
 		same = same && len(runs) == 2
 		if statestore.Clock(key[0]) == statestore.WallClock && bytes.Contains(bytes.Join(runs, nil), []byte{ofApplication}) {
 			c.pending++
 		}
+		return nil
 	})
 	if err != nil || same && !x.removed {
 		return c, err
 	}
 	if c.doubt == "" {
-		c.doubt = fmt.Sprintf("task %s: %s", t.id, clockUsed)
+		c.doubt = clockUsed
 	}
 	if c.pending == 0 {
 		err = x.fireTimers(ctx, t, again)
@@ -70,7 +70,7 @@ func (x *rerun) pendingTimers(ctx context.Context, t *taskCut, again *task.Task)
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, log.close()) }()
-	both := newSorter(x.dir)
+	both := x.newSorter()
 	add := func(key, value []byte, whose byte) error {
 		k, err := task.ReadTimerKey(key, value)
 		if err != nil || !k.Due {
@@ -110,7 +110,7 @@ func (x *rerun) fireTimers(ctx context.Context, t *taskCut, again *task.Task) er
 			x.now = due
 		}
 		if _, err := again.FireTimers(x.now); err != nil {
-			x.skip(CheckRerun, fmt.Sprintf("task %s: a timer, run again, ends it: %v", t.id, err))
+			x.skip(CheckRerun, "a timer, run again, ends its task")
 			again.Abort()
 			return nil
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/statestore"
@@ -80,7 +79,7 @@ func (x *rerun) wasRun(entry []byte) bool {
 }
 
 // differ tells a difference between the runs: a finding, unless the task of its cause is in doubt.
-func (x *rerun) differ(entry []byte, code problem.Code, place, format string, args ...any) {
+func (x *rerun) differ(entry []byte, code problem.Code, e evidence, format string, args ...any) {
 	doubt := x.doubt
 	if binary.BigEndian.Uint16(entry) != noInput {
 		doubt = x.doubts[[6]byte(entry)]
@@ -89,51 +88,86 @@ func (x *rerun) differ(entry []byte, code problem.Code, place, format string, ar
 		x.skip(CheckRerun, doubt)
 		return
 	}
-	x.found(CheckRerun, code, place, format, args...)
+	x.check(CheckRerun).Checked++
+	x.found(CheckRerun, code, e, format, args...)
 }
 
-func (x *rerun) onlyOld(old *cursor) {
-	if !x.wasRun(old.value) {
-		return
+// causeOf is the input that an entry names; false for a timer.
+func (x *rerun) causeOf(entry []byte) (Spot, bool) {
+	input, partition, offset := binary.BigEndian.Uint16(entry), int32(binary.BigEndian.Uint32(entry[2:])), int64(binary.BigEndian.Uint64(entry[6:]))
+	if input == noInput {
+		return Spot{}, false
 	}
-	if x.Shared {
+	return Spot{x.names[input], partition, offset}, true
+}
+
+// onlyOld judges an output that the second run did not make.
+func (x *rerun) onlyOld(old *cursor) {
+	have := readDescribed(old.value[placeBytes:])
+	cause, fromInput := x.causeOf(old.value)
+	switch {
+	case have.old:
+		x.skip(CheckRerun, beforeSince)
+		return
+	case !x.wasRun(old.value):
+		x.skip(CheckRerun, taskNotRun)
+		return
+	case x.Shared:
 		x.skip(CheckRerun, "not made by this application, or no longer: others write there, too")
 		return
+	case fromInput && cause.Offset < x.topics[cause.Topic].Starts[cause.Partition]:
+		x.skip(CheckRerun, "the input no longer has the record")
+		return
 	}
-	have := readDescribed(old.value[placeBytes:])
-	input, partition, offset := binary.BigEndian.Uint16(old.value), int32(binary.BigEndian.Uint32(old.value[2:])), int64(binary.BigEndian.Uint64(old.value[6:]))
-	cause := "a timer"
-	if input != noInput {
-		cause = fmt.Sprintf("%s/%d@%d", x.names[input], partition, offset)
+	e := at(Spot{x.outputTopic(old), have.partition, have.offset})
+	e.wants = nothing
+	name := "a timer"
+	if fromInput {
+		name = cause.String()
+		e.records = append(e.records, cause)
 	}
-	x.differ(old.value, problem.FindingGhost, fmt.Sprintf("%s/%d@%d", x.outputTopic(old), have.partition, have.offset),
-		"%s, run again, does not make it; %s", cause, have.text)
+	x.differ(old.value, problem.FindingGhost, e, "%s, run again, does not make it", name)
 }
 
 func (x *rerun) outputTopic(c *cursor) string { return x.run.outputs[binary.BigEndian.Uint16(c.key)] }
 
+// onlyMade judges an output that only the second run made.
 func (x *rerun) onlyMade(made *cursor) {
-	if !x.wasRun(made.value) {
-		return
-	}
 	want, name := readDescribed(made.value[placeBytes:]), x.outputTopic(made)
-	if topic := x.topics[name]; topic.Compacted || topic.Starts[want.partition] > 0 {
+	topic := x.topics[name]
+	switch {
+	case !x.wasRun(made.value): // it ended before it was through, and nothing of it counts
+		return
+	case want.old:
+		x.skip(CheckRerun, beforeSince)
+		return
+	case topic.Compacted || topic.Starts[want.partition] > 0:
 		x.skip(CheckRerun, "the output topic no longer has all its records")
 		return
 	}
-	input, partition, offset := binary.BigEndian.Uint16(made.value), int32(binary.BigEndian.Uint32(made.value[2:])), int64(binary.BigEndian.Uint64(made.value[6:]))
-	x.differ(made.value, problem.FindingLost, fmt.Sprintf("%s/%d", name, want.partition), "%s/%d@%d, run again, makes the output %x, which is not there; %s",
-		x.names[input], partition, offset, made.key[2:], want.text)
+	cause, _ := x.causeOf(made.value)
+	e := evidence{records: []Spot{{name, want.partition, -1}, cause}, key: want.key, has: nothing, wants: want.value}
+	x.differ(made.value, problem.FindingLost, e, "%s, run again, makes the output %x, which is not there", cause, made.key[2:])
 }
 
+// both judges an output of both runs.
 func (x *rerun) both(old, made *cursor) {
 	have, want := readDescribed(old.value[placeBytes:]), readDescribed(made.value[placeBytes:])
-	if !x.wasRun(made.value) {
+	switch {
+	case have.old && want.old:
+		x.skip(CheckRerun, beforeSince)
+		return
+	case !x.wasRun(made.value):
+		x.skip(CheckRerun, taskNotRun)
+		return
+	case have.partition == want.partition && have.hash == want.hash:
+		x.check(CheckRerun).Checked++
 		return
 	}
-	if x.check(CheckRerun).Checked++; have.partition == want.partition && have.hash == want.hash {
-		return
+	e := at(Spot{x.outputTopic(old), have.partition, have.offset})
+	if cause, fromInput := x.causeOf(made.value); fromInput {
+		e.records = append(e.records, cause)
 	}
-	x.differ(made.value, problem.FindingGhost, fmt.Sprintf("%s/%d@%d", x.outputTopic(old), have.partition, have.offset),
-		"its cause, run again, makes other bytes: %s in partition %d, instead of %s", want.text, want.partition, have.text)
+	e.wants = want.value
+	x.differ(made.value, problem.FindingGhost, e, "its cause, run again, makes another: key %s in partition %d", want.key, want.partition)
 }

@@ -199,7 +199,7 @@ func (s *site) verify(stateDir string, execute bool) *verify.Report {
 func (s *site) clean(r *verify.Report, checks ...string) {
 	s.t.Helper()
 	for _, c := range r.Checks {
-		s.t.Logf("%-35s %7d checked %3d found %5d skipped %s", c.Name, c.Checked, c.Found, c.Skipped, c.Why)
+		s.t.Logf("%-35s %7d checked %3d found %5d skipped %s", c.Name, c.Checked, c.Found, c.Skipped, c.Why())
 	}
 	if !r.Clean() {
 		s.t.Fatalf("findings: %s", show(r))

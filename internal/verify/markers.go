@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"fmt"
+	"math"
 
 	"github.com/oncemill/oncemill/dedup"
 	"github.com/oncemill/oncemill/internal/problem"
@@ -20,6 +20,8 @@ import (
 //
 //	the first copy of an id that a complete input has is no duplicate: its bucket must be live
 //	any other copy: its bucket must be the current one, since the copy before it was live then and would be live now
+//
+// An input whose timestamp was ahead of the clock has an older bucket than that says: see judgeMissing.
 func (r *run) joinMarkers(context.Context) error {
 	refusals := r.sorter()
 	c, err := r.identities.sorted()
@@ -38,7 +40,10 @@ func (r *run) joinMarkers(context.Context) error {
 	if c.err != nil {
 		return c.err
 	}
-	return r.joinRefusals(refusals)
+	if err := r.joinRefusals(refusals); err != nil {
+		return err
+	}
+	return r.judgeMissing()
 }
 
 // identityGroup is what has one hash.
@@ -49,25 +54,32 @@ type identityGroup struct {
 	markers  int
 	newest   dedup.Marker
 	inputs   int
-	horizon  uint64
-	live     uint64 // buckets
+	window   window
+}
+
+// window is the part of the buckets of a source in a partition that counts.
+type window struct {
+	first   uint64 // of the buckets that are live, or of which nothing was deleted since
+	current uint64
+	task    *taskCut
 }
 
 func (g *identityGroup) begin(prefix []byte) {
 	g.prefix = append(g.prefix[:0], prefix...)
 	g.markers, g.inputs = 0, 0
-	g.horizon, g.live = g.r.horizon(int(binary.BigEndian.Uint16(prefix)), int32(binary.BigEndian.Uint32(prefix[2:])))
+	g.window = g.r.window(int(binary.BigEndian.Uint16(prefix)), int32(binary.BigEndian.Uint32(prefix[2:])))
 }
 
-// horizon finds the first live bucket of a source in a partition, and how many are live.
-func (r *run) horizon(source int, partition int32) (first, live uint64) {
+// window finds the buckets of a source in a partition.
+func (r *run) window(source int, partition int32) window {
 	for _, t := range r.tasks {
 		if guard := t.guards[source]; guard != nil && t.id.Partition == partition {
 			st := t.sub.ByKind(statestore.KindMarkers, source)
-			return horizonIn(t.latest.Horizons, st.ID()), uint64(guard.LiveBuckets())
+			first := horizonIn(t.latest.Horizons, st.ID())
+			return window{first: max(first, t.cut[st.ID()]), current: first + uint64(guard.LiveBuckets()) - 1, task: t}
 		}
 	}
-	return 0, 0
+	return window{}
 }
 
 func (g *identityGroup) entry(kind byte, key, value []byte) error {
@@ -84,7 +96,9 @@ func (g *identityGroup) entry(kind byte, key, value []byte) error {
 		g.r.check(CheckTimers).Checked++
 		offset := int64(binary.BigEndian.Uint64(key[identityBytes+1:]))
 		if g.markers == 0 || g.newest.Outcome != dedup.Parked || g.newest.Offset != offset {
-			g.r.found(CheckTimers, problem.FindingMarker, string(value), "the record waits for a retry, and its marker does not say so")
+			here, p := readParkedPlace(value)
+			g.r.found(CheckTimers, problem.FindingMarker, evidence{records: []Spot{here, p}, fetch: true, task: g.window.task.id.String()},
+				"the record waits for a retry, and its marker does not say so")
 		}
 		return nil
 	}
@@ -98,8 +112,7 @@ func (g *identityGroup) entry(kind byte, key, value []byte) error {
 		n.first = n.first && g.inputs == 1
 	}
 	if !n.known {
-		g.r.judgeMissing(&n, int32(binary.BigEndian.Uint32(g.prefix[2:])), g.horizon, g.live)
-		return nil
+		return g.noteMissing(&n)
 	}
 	refusal := identityKey(int(binary.BigEndian.Uint16(g.prefix)), int32(binary.BigEndian.Uint32(g.prefix[2:])), n.refusal, kindInput, n.offset)
 	return g.refusals.add(refusal, n.append(nil))
@@ -127,23 +140,85 @@ func (r *run) joinRefusals(s *sorter) error {
 			continue
 		}
 		n.first = n.first && g.inputs == 1
-		r.judgeMissing(&n, int32(binary.BigEndian.Uint32(g.prefix[2:])), g.horizon, g.live)
+		if err := g.noteMissing(&n); err != nil {
+			return err
+		}
 	}
 	return c.err
 }
 
-func (r *run) judgeMissing(n *needed, partition int32, horizon, live uint64) {
-	current := horizon + live - 1
+// noteMissing puts an input that has no marker where judgeMissing finds it, if it must have one.
+func (g *identityGroup) noteMissing(n *needed) error {
+	w := g.window
 	switch {
-	case n.bucket == 0 || n.bucket > current:
-		r.skip(CheckMarkers, outsideWindow)
-	case n.bucket == current, n.first && n.bucket >= horizon:
-		r.check(CheckMarkers).Checked++
-		topic := r.names[n.topic]
-		r.found(CheckMarkers, problem.FindingMarker, fmt.Sprintf("%s/%d@%d", topic, partition, n.offset), "it lies inside the window and has no marker: a duplicate of it would be processed again")
+	case n.old:
+		g.r.skip(CheckMarkers, beforeSince)
+	case n.bucket > w.current:
+		g.r.skip(CheckMarkers, aheadOfClock)
+	case n.bucket < w.first, n.bucket < w.current && !n.first:
+		g.r.skip(CheckMarkers, outsideWindow)
 	default:
-		r.skip(CheckMarkers, outsideWindow)
+		partition := int32(binary.BigEndian.Uint32(g.prefix[2:]))
+		return g.r.missing.add(backwards(n.topic, partition, n.offset), binary.BigEndian.AppendUint64([]byte{missingInput}, n.bucket))
+	}
+	return nil
+}
+
+// What run.missing holds under a place.
+const (
+	missingInput byte = iota
+	markedInput
+)
+
+// backwards orders places of a partition from the last offset to the first.
+func backwards(topic uint16, partition int32, offset int64) []byte {
+	return placeKey(topic, partition, ^offset)
+}
+
+// judgeMissing tells an input whose marker is missing from one whose marker has expired, because its timestamp was ahead of the
+// clock and so counted for less. Marker time never falls: a record has no later bucket than any record behind it. So where a
+// marker behind it lies in an older bucket than its own timestamp leads to, that timestamp did not count.
+func (r *run) judgeMissing() error {
+	c, err := r.missing.sorted()
+	if err != nil {
+		return err
+	}
+	var partition []byte
+	most := uint64(math.MaxUint64)
+	for c.next() {
+		if !bytes.Equal(partition, c.key[:partitionBytes]) {
+			partition, most = append(partition[:0], c.key[:partitionBytes]...), math.MaxUint64
+		}
+		bucket := binary.BigEndian.Uint64(c.value[1:])
+		if c.value[0] == markedInput {
+			most = min(most, bucket)
+			continue
+		}
+		topic, p := binary.BigEndian.Uint16(partition), int32(binary.BigEndian.Uint32(partition[2:]))
+		here := Spot{r.names[topic], p, ^int64(binary.BigEndian.Uint64(c.key[partitionBytes:]))}
+		if bucket > most {
+			r.skip(CheckMarkers, aheadOfClock)
+			r.noteClamped(here)
+			continue
+		}
+		r.check(CheckMarkers).Checked++
+		r.found(CheckMarkers, problem.FindingMarker, at(here), "it lies inside the window and has no marker: a duplicate of it would be processed again")
+	}
+	return c.err
+}
+
+const partitionBytes = placeBytes - 8
+
+// noteClamped notes that a record did not count with its timestamp.
+func (r *run) noteClamped(s Spot) {
+	for _, t := range r.tasks {
+		for _, in := range t.sub.Inputs {
+			t.clamped = t.clamped || in.Topic == s.Topic && t.id.Partition == s.Partition
+		}
 	}
 }
 
-const outsideWindow = "outside the window, or a duplicate of what is"
+const (
+	outsideWindow = "outside the window, or a duplicate of what is"
+	aheadOfClock  = "the timestamp was ahead of the clock"
+)

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -28,7 +27,7 @@ func (r *run) readOutputs(ctx context.Context) error {
 	for n, name := range r.outputs {
 		t := r.topics[name]
 		for p := range t.Partitions {
-			err := r.Log.Read(ctx, name, p, t.Starts[p], t.Ends[p], func(raw *record.Raw) error {
+			err := r.read(ctx, name, p, t.Starts[p], t.Ends[p], func(raw *record.Raw) error {
 				r.Progress.Add(1)
 				return r.output(uint16(n), name, raw)
 			})
@@ -44,26 +43,32 @@ func (r *run) readOutputs(ctx context.Context) error {
 func (r *run) output(number uint16, topic string, raw *record.Raw) error {
 	id, cause := outputID(r.Plan.DeadLetters == topic, raw)
 	if id == nil || cause == "" {
-		if r.Shared {
-			r.skip(CheckCauses, "written by another program")
-			return nil
+		switch {
+		case r.Shared:
+			r.skip(CheckCauses, otherProgram)
+		case r.old(raw.Timestamp):
+			r.skip(CheckCauses, beforeSince)
+		default:
+			r.check(CheckCauses).Checked++
+			r.found(CheckCauses, problem.FindingGhost, at(spotOf(raw.Position)), "it has no output id and no cause: the application did not write it")
 		}
-		r.check(CheckCauses).Checked++
-		r.found(CheckCauses, problem.FindingGhost, raw.Position.String(), "it has no output id and no cause: the application did not write it; key %s, value %s", excerpt(raw.Key), excerpt(raw.Value))
+		return nil
+	}
+	if !r.Sample.has(id) {
 		return nil
 	}
 	input, partition, offset, ok := r.parseCause(cause)
-	entry := describe(raw)
-	if ok {
-		entry = append(placeKey(input, partition, offset), entry...)
-	} else {
-		entry = append(placeKey(noInput, 0, 0), entry...)
+	if !ok {
+		input, partition, offset = noInput, 0, 0
 	}
-	if err := r.produced.add(append(binary.BigEndian.AppendUint16(nil, number), id...), entry); err != nil {
+	d := described{partition: raw.Partition, offset: raw.Offset, old: r.old(raw.Timestamp), hash: hashOf(raw.Key, raw.Value)}
+	if err := r.produced.add(append(binary.BigEndian.AppendUint16(nil, number), id...), d.append(placeKey(input, partition, offset))); err != nil {
 		return err
 	}
 	return r.cause(cause, raw)
 }
+
+const otherProgram = "written by another program"
 
 // noInput is the number of an input that a timer has.
 const noInput = 1<<16 - 1
@@ -97,55 +102,72 @@ func outputID(deadLetter bool, raw *record.Raw) (id []byte, cause string) {
 	return id, at(task.HeaderErrorTopic) + "/" + at(task.HeaderErrorPartition) + "@" + at(task.HeaderErrorOffset)
 }
 
-// described is an output in a sorter: its place, a hash of key and value, and their beginnings for examples.
+// described is an output in a sorter: its place, and a hash of key and value.
 type described struct {
 	partition int32
 	offset    int64
+	old       bool // older than Config.Since
 	hash      [16]byte
-	text      string
+	// key and value are excerpts of an output that the second run made. Others are read again for an example.
+	key, value string
 }
 
-func describe(raw *record.Raw) []byte {
-	b := binary.BigEndian.AppendUint32(nil, uint32(raw.Partition))
-	b = binary.BigEndian.AppendUint64(b, uint64(raw.Offset))
-	h := sha256.New()
-	frame := []byte{0}
-	if raw.Key != nil {
-		frame[0] = 1
+const describedBytes = 4 + 8 + 1 + 16
+
+func (d *described) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(d.partition))
+	b = binary.BigEndian.AppendUint64(b, uint64(d.offset))
+	b = append(append(b, flag(d.old, 1)), d.hash[:]...)
+	if d.key == "" {
+		return b
 	}
-	if raw.Value != nil {
-		frame[0] |= 2
-	}
-	h.Write(binary.AppendUvarint(frame, uint64(len(raw.Key))))
-	h.Write(raw.Key)
-	h.Write(raw.Value)
-	b = append(b, h.Sum(nil)[:16]...)
-	return append(b, "key "+excerpt(raw.Key)+", value "+excerpt(raw.Value)...)
+	return append(append(append(b, d.key...), 0), d.value...) // a quoted text has no byte 0
 }
 
 func readDescribed(b []byte) described {
-	return described{partition: int32(binary.BigEndian.Uint32(b)), offset: int64(binary.BigEndian.Uint64(b[4:])), hash: [16]byte(b[12:28]), text: string(b[28:])}
+	d := described{partition: int32(binary.BigEndian.Uint32(b)), offset: int64(binary.BigEndian.Uint64(b[4:])), old: b[12] == 1, hash: [16]byte(b[13:])}
+	key, value, _ := bytes.Cut(b[describedBytes:], []byte{0})
+	d.key, d.value = string(key), string(value)
+	return d
+}
+
+func flag(on bool, f byte) byte {
+	if on {
+		return f
+	}
+	return 0
+}
+
+// hashOf identifies key and value, and tells a null from nothing.
+func hashOf(key, value []byte) [16]byte {
+	h := sha256.New()
+	frame := []byte{flag(key != nil, 1) | flag(value != nil, 2)}
+	h.Write(binary.AppendUvarint(frame, uint64(len(key))))
+	h.Write(key)
+	h.Write(value)
+	return [16]byte(h.Sum(nil))
 }
 
 // cause notes the place that an output names.
 func (r *run) cause(cause string, raw *record.Raw) error {
-	r.check(CheckCauses).Checked++
-	if timer, ok := strings.CutPrefix(cause, "timer:"); ok {
-		if !r.hasTimerStore(timer) {
-			r.found(CheckCauses, problem.FindingGhost, raw.Position.String(), "its cause is the timer %q, and no store of the topology has it", timer)
-		}
-		return nil
-	}
+	timer, fromTimer := strings.CutPrefix(cause, "timer:")
 	number, partition, offset, ok := r.parseCause(cause)
-	if !ok {
-		if r.Shared {
-			r.skip(CheckCauses, "written by another program")
-			return nil
+	switch {
+	case r.old(raw.Timestamp):
+		r.skip(CheckCauses, beforeSince)
+	case fromTimer:
+		if r.check(CheckCauses).Checked++; !r.hasTimerStore(timer) {
+			r.found(CheckCauses, problem.FindingGhost, at(spotOf(raw.Position)), "its cause is the timer %q, and no store of the topology has it", timer)
 		}
-		r.found(CheckCauses, problem.FindingGhost, raw.Position.String(), "its cause %q is not in an input of the application; %s", cause, readDescribed(describe(raw)).text)
-		return nil
+	case !ok && r.Shared:
+		r.skip(CheckCauses, otherProgram)
+	case !ok:
+		r.check(CheckCauses).Checked++
+		r.found(CheckCauses, problem.FindingGhost, at(spotOf(raw.Position)), "its cause %q is not in an input of the application", cause)
+	default:
+		return r.causes.add(placeKey(number, partition, offset), []byte(raw.Position.String())) // counted where the input is read
 	}
-	return r.causes.add(placeKey(number, partition, offset), []byte(raw.Position.String()))
+	return nil
 }
 
 func (r *run) hasTimerStore(timer string) bool {
@@ -192,18 +214,25 @@ func (r *run) judgeIDs() error {
 	var key []byte
 	var first described
 	for c.next() {
-		r.check(CheckIDs).Checked++
 		this := readDescribed(c.value[placeBytes:])
-		if !bytes.Equal(key, c.key) {
+		copied := bytes.Equal(key, c.key)
+		if !copied {
 			key, first = append(key[:0], c.key...), this
+		}
+		if this.old && first.old { // a copy of something old is judged by the later of the two
+			r.skip(CheckIDs, beforeSince)
 			continue
 		}
-		if again && this.hash == first.hash {
+		if r.check(CheckIDs).Checked++; !copied || again && this.hash == first.hash {
 			continue
 		}
 		topic := r.outputs[binary.BigEndian.Uint16(key)]
-		r.found(CheckIDs, problem.FindingDoubled, fmt.Sprintf("%s/%d@%d", topic, this.partition, this.offset),
-			"its id %x is that of %s/%d@%d as well; %s", key[2:], topic, first.partition, first.offset, this.text)
+		one, other := Spot{topic, this.partition, this.offset}, Spot{topic, first.partition, first.offset}
+		same := "key and value are the same"
+		if this.hash != first.hash {
+			same = "key or value differ"
+		}
+		r.found(CheckIDs, problem.FindingDoubled, at(one, other), "its id %x is that of %s as well; %s", key[2:], other, same)
 	}
 	return c.err
 }

@@ -139,7 +139,7 @@ var violations = []planted{
 		plant: func(s *ledgerRun) {
 			s.removeTimers(func(k task.TimerKey) bool { return k.Due && string(k.Key) == "bob" })
 		},
-		code: problem.FindingState, n: 1, place: "store timers", text: "1 of its two keys"},
+		code: problem.FindingState, n: 1, place: "store orders-timers", text: "1 of its two keys"},
 	{name: "parked record without a timer, at the head of its queue",
 		plant: func(s *ledgerRun) {
 			s.removeTimers(func(k task.TimerKey) bool { return k.Store == s.store(statestore.KindParked).ID() })
@@ -323,7 +323,7 @@ func TestVerifyFindsNothingWhereNothingIsPlanted(t *testing.T) {
 				t.Errorf("%v: %s: nothing was checked", args, c.Name)
 			}
 			if strings.HasSuffix(c.Name, "when run again") && c.Skipped > 0 { // timers wait, and none has fired
-				t.Errorf("%v: %s: %d not judged: %s", args, c.Name, c.Skipped, c.Why)
+				t.Errorf("%v: %s: %d not judged: %s", args, c.Name, c.Skipped, c.Why())
 			}
 		}
 	}

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"io"
 	"os"
-	"sort"
+	"slices"
+
+	"github.com/oncemill/oncemill/internal/problem"
 )
 
 // sorter orders more entries than memory holds: it fills a buffer, writes it sorted to a file, and merges the files. Entries
@@ -19,6 +21,7 @@ type sorter struct {
 	data    []byte
 	entries []span
 	runs    []*os.File // oldest first
+	stopped func() error
 }
 
 // span is one entry in the buffer.
@@ -32,7 +35,9 @@ const (
 	readerBytes = 32 << 10
 )
 
-func newSorter(dir string) *sorter { return &sorter{dir: dir, limit: bufferBytes} }
+func newSorter(dir string) *sorter {
+	return &sorter{dir: dir, limit: bufferBytes, stopped: func() error { return nil }}
+}
 
 // add takes a copy of an entry.
 func (s *sorter) add(key, value []byte) error {
@@ -46,14 +51,26 @@ func (s *sorter) add(key, value []byte) error {
 }
 
 func (s *sorter) sortBuffer() {
-	sort.SliceStable(s.entries, func(i, j int) bool {
-		a, b := s.entries[i], s.entries[j]
-		return bytes.Compare(s.data[a.key:a.value], s.data[b.key:b.value]) < 0
+	slices.SortFunc(s.entries, func(a, b span) int {
+		if c := bytes.Compare(s.data[a.key:a.value], s.data[b.key:b.value]); c != 0 {
+			return c
+		}
+		return a.key - b.key // as they were added
 	})
 }
 
+// temporaryCure is what helps when the temporary files cannot be written.
+const temporaryCure = "name a directory with room: --temp-dir, or TMPDIR in the environment"
+
 // spill writes the buffer as one more run.
 func (s *sorter) spill() error {
+	if err := s.writeBuffer(); err != nil {
+		return problem.Wrap(problem.StoreIO, "temporary files in "+s.dir, err).WithCure(temporaryCure)
+	}
+	return nil
+}
+
+func (s *sorter) writeBuffer() error {
 	if len(s.runs) == maxRuns {
 		if err := s.mergeRuns(); err != nil {
 			return err
@@ -76,7 +93,7 @@ func (s *sorter) spill() error {
 // mergeRuns replaces the runs by one.
 func (s *sorter) mergeRuns() error {
 	old := s.runs
-	c, err := openCursor(old, nil)
+	c, err := openCursor(old, nil, s.stopped)
 	if err != nil {
 		return err
 	}
@@ -129,7 +146,7 @@ func (s *sorter) writeRun(next func() (key, value []byte, err error)) error {
 // sorted opens a cursor over all entries. Nothing may be added while it is in use; it may be opened again afterwards.
 func (s *sorter) sorted() (*cursor, error) {
 	s.sortBuffer()
-	return openCursor(s.runs, s)
+	return openCursor(s.runs, s, s.stopped)
 }
 
 // close lets go of the runs.
@@ -149,7 +166,13 @@ type cursor struct {
 
 	inputs []*runReader // nil entries are at their end
 	last   int          // the input of key, to be moved first; -1 before the start
+
+	stopped func() error
+	moves   uint
 }
+
+// movesBetween are the moves of a cursor between two looks at whether anybody still waits.
+const movesBetween = 1 << 14
 
 // runReader stands on an entry of one run, or of the buffer of a sorter.
 type runReader struct {
@@ -159,8 +182,8 @@ type runReader struct {
 	key, value []byte
 }
 
-func openCursor(runs []*os.File, buffer *sorter) (*cursor, error) {
-	c := &cursor{last: -1}
+func openCursor(runs []*os.File, buffer *sorter, stopped func() error) (*cursor, error) {
+	c := &cursor{last: -1, stopped: stopped}
 	for _, f := range runs {
 		// A section reader leaves the file's own offset alone, so that several cursors may follow one another.
 		c.inputs = append(c.inputs, &runReader{file: bufio.NewReaderSize(io.NewSectionReader(f, 0, 1<<62), readerBytes)})
@@ -189,6 +212,11 @@ func (c *cursor) advance(i int) error {
 func (c *cursor) next() bool {
 	if c.err != nil {
 		return false
+	}
+	if c.moves++; c.moves%movesBetween == 0 {
+		if c.err = c.stopped(); c.err != nil {
+			return false
+		}
 	}
 	if c.last >= 0 {
 		if c.err = c.advance(c.last); c.err != nil {

@@ -45,7 +45,15 @@ func (j *storeJoin) join(log *sorter, below int64, state *statestore.Task) error
 	}
 	it := state.View(j.store.Declaration).Iterate(nil, nil, false)
 	defer it.Close()
-	logged, stored := c.next(), it.Next()
+	next := func() bool {
+		for it.Next() {
+			if j.Sample.hasKey(j.store.Kind, it.Key()) {
+				return true
+			}
+		}
+		return false
+	}
+	logged, stored := c.next(), next()
 	for logged || stored {
 		order := -1
 		switch {
@@ -55,10 +63,11 @@ func (j *storeJoin) join(log *sorter, below int64, state *statestore.Task) error
 			order = bytes.Compare(c.key, it.Key())
 		}
 		switch {
-		case order < 0 && c.present && !c.later:
-			j.key(c.key, c.value, nil, false, c.offset)
-		case order == 0 && c.later:
+		case order < 0 && !c.present: // deleted, and not there
+		case order <= 0 && c.later:
 			j.skip(j.check, "written again after the store's checkpoint")
+		case order < 0:
+			j.key(c.key, c.value, nil, false, c.offset)
 		case order == 0 && c.present:
 			j.key(c.key, c.value, it.Value(), true, c.offset)
 		case order >= 0:
@@ -68,7 +77,7 @@ func (j *storeJoin) join(log *sorter, below int64, state *statestore.Task) error
 			logged = c.next()
 		}
 		if order >= 0 {
-			stored = it.Next()
+			stored = next()
 		}
 	}
 	return errors.Join(c.err, it.Err())
@@ -76,8 +85,8 @@ func (j *storeJoin) join(log *sorter, below int64, state *statestore.Task) error
 
 // key compares one key; offset -1 says that the changelog has nothing, or a tombstone.
 func (j *storeJoin) key(key, logged, stored []byte, has bool, offset int64) {
-	if j.store.Kind == statestore.KindMarkers && len(key) >= 8 && binary.BigEndian.Uint64(key) < j.horizon {
-		return // expired
+	if j.store.Kind == statestore.KindMarkers && len(key) >= 8 && binary.BigEndian.Uint64(key) < j.horizon || !j.Sample.hasKey(j.store.Kind, key) {
+		return // expired, or not in the sample
 	}
 	equal := has && offset >= 0 && bytes.Equal(logged, stored)
 	if !equal && j.doubt != "" {
@@ -87,19 +96,23 @@ func (j *storeJoin) key(key, logged, stored []byte, has bool, offset int64) {
 	if j.run.check(j.check).Checked++; equal {
 		return
 	}
-	what := func(there bool, value []byte) string {
-		if !there {
-			return "nothing"
-		}
-		return excerpt(value)
-	}
+	e := evidence{place: fmt.Sprintf("task %s, store %s, key %s", j.task.id, j.store.Name, excerpt(key)), task: j.task.id.String(), store: j.store.Name,
+		key: excerpt(key), records: []Spot{{j.store.Changelog, j.task.id.Partition, offset}}}
+	e.has, e.wants = excerpts(stored, logged)
 	at := ""
 	if offset >= 0 {
 		at = fmt.Sprintf(" at offset %d", offset)
+	} else {
+		e.wants = nothing
 	}
-	j.found(j.check, problem.FindingState, fmt.Sprintf("task %s, store %s, key %s", j.task.id, j.store.Name, excerpt(key)),
-		"the changelog has %s%s, %s %s", what(offset >= 0, logged), at, j.other, what(has, stored))
+	if !has {
+		e.has = nothing
+	}
+	j.found(j.check, problem.FindingState, e, "the changelog has %s%s, %s %s", e.wants, at, j.other, e.has)
 }
+
+// nothing stands for a value where there is no key.
+const nothing = "nothing"
 
 func horizonIn(list []statestore.Horizon, store uint32) uint64 {
 	for _, h := range list {
@@ -114,14 +127,18 @@ func horizonIn(list []statestore.Horizon, store uint32) uint64 {
 // or its disk may have been lost, and nothing can be compared. But keys without a position are wrong: a checkpoint writes both.
 func (r *run) stateWithoutPosition(t *taskCut, st *graph.Store) error {
 	if t.ours {
-		r.skip(CheckState, fmt.Sprintf("task %s: the state directory has no state of it: it ran elsewhere, or the state was lost", t.id))
+		r.skip(CheckState, noState)
 	}
 	it := t.state.View(st.Declaration).Iterate(nil, nil, false)
 	defer it.Close()
 	if it.Next() {
 		r.check(CheckState).Checked++
-		r.found(CheckState, problem.FindingState, fmt.Sprintf("task %s, store %s", t.id, st.Name),
-			"it has keys, such as %s, and the task no position: a checkpoint writes both at once", excerpt(it.Key()))
+		e := evidence{place: fmt.Sprintf("task %s, store %s", t.id, st.Name), task: t.id.String(), store: st.Name,
+			records: []Spot{{st.Changelog, t.id.Partition, -1}}, key: excerpt(it.Key()), has: excerpt(it.Value())}
+		r.found(CheckState, problem.FindingState, e, "it has keys, such as %s, and the task no position: a checkpoint writes both at once", e.key)
 	}
 	return it.Err()
 }
+
+// noState is why a store is not compared.
+const noState = "stores of tasks of which the state directory has nothing: they ran elsewhere, or the state was lost"

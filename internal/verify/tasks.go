@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/oncemill/oncemill/dedup"
@@ -75,6 +76,18 @@ func (r *run) readTask(ctx context.Context, t *taskCut) error {
 	return nil
 }
 
+// lastCheckpoint reads the last checkpoint record of a changelog.
+func lastCheckpoint(log *sorter) (statestore.Checkpoint, error) {
+	c, err := cellsOf(log, math.MaxInt64)
+	if err != nil {
+		return statestore.Checkpoint{}, err
+	}
+	if !c.next() || !c.present {
+		return statestore.Checkpoint{}, c.err
+	}
+	return statestore.DecodeCheckpoint(c.value)
+}
+
 func rank(k statestore.Kind) int {
 	switch k {
 	case statestore.KindTask:
@@ -96,16 +109,19 @@ func (r *run) readStore(ctx context.Context, t *taskCut, st *graph.Store, timers
 		return err
 	}
 	for c.next() {
-		if !c.present {
-			continue
-		}
-		switch st.Kind {
-		case statestore.KindTask:
+		switch {
+		case !c.present && c.later && st.Kind == statestore.KindTask:
+			t.replaced = true
+			t.latest, err = lastCheckpoint(log)
+		case !c.present && c.later:
+			err = timers.unsure(st, c.key)
+		case !c.present:
+		case st.Kind == statestore.KindTask:
 			t.latest, err = statestore.DecodeCheckpoint(c.value)
-		case statestore.KindTimers:
-			err = timers.timer(st, c.key, c.value)
-		case statestore.KindParked:
-			err = timers.parked(st, c.key, c.value)
+		case st.Kind == statestore.KindTimers:
+			err = timers.timer(st, c)
+		case st.Kind == statestore.KindParked:
+			err = timers.parked(st, c)
 		}
 		if err != nil {
 			return err
@@ -134,34 +150,93 @@ func (r *run) readStore(ctx context.Context, t *taskCut, st *graph.Store, timers
 }
 
 // changelog reads a changelog partition into a sorter: by key, and then in the order of the log. Committed records beyond
-// what the offsets say are reported.
+// what the offsets say are reported. Of stores of the application only the keys of the sample are kept.
 func (r *run) changelog(ctx context.Context, t *taskCut, st *graph.Store, progress func(int64)) (*sorter, error) {
 	topic, p := r.topics[st.Changelog], t.id.Partition
 	if p >= topic.Partitions {
 		return nil, problem.New(problem.PartitionsChanged, fmt.Sprintf("topic %q", st.Changelog), "it has %d partitions, its task is %s", topic.Partitions, t.id)
 	}
 	committed := t.meta.End(st.Changelog)
-	s := newSorter(r.dir)
+	s := r.newSorter()
+	deleted := &deletion{task: t, store: st, starts: topic.Starts, known: topic.Starts[p]}
 	var head []byte
-	err := r.Log.Read(ctx, st.Changelog, p, topic.Starts[p], t.logs[st.Changelog], func(raw *record.Raw) error {
+	err := r.read(ctx, st.Changelog, p, topic.Starts[p], t.logs[st.Changelog], func(raw *record.Raw) error {
 		progress(1)
 		if raw.Offset >= committed {
-			r.found(CheckPositions, problem.FindingCounter, raw.Position.String(),
+			r.check(CheckPositions).Checked++
+			r.found(CheckPositions, problem.FindingCounter, evidence{records: []Spot{spotOf(raw.Position)}, task: t.id.String(), store: st.Name, fetch: true},
 				"it is committed, but the committed offsets of task %s cover its changelog up to %d only", t.id, committed)
 			return nil
 		}
-		head = binary.BigEndian.AppendUint64(head[:0], uint64(raw.Offset))
-		present := byte(1)
-		if raw.Value == nil {
-			present = 0
+		deleted.before(raw)
+		if st.Kind == statestore.KindKeyValue && !r.Sample.has(raw.Key) {
+			return nil
 		}
-		return s.add(raw.Key, append(append(head, present), raw.Value...))
+		head = binary.BigEndian.AppendUint64(head[:0], uint64(raw.Offset))
+		return s.add(raw.Key, append(append(head, flag(raw.Value != nil, cellPresent)|flag(r.old(raw.Timestamp), cellOld)), raw.Value...))
 	})
+	deleted.end()
+	if err == nil && topic.Compacted {
+		err = r.later(ctx, t, st, s)
+	}
 	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
+
+// deletion notes what a running application deletes of its markers while they are read: buckets that have expired since. What is
+// left begins with the first record of the oldest bucket that is live by now.
+type deletion struct {
+	task   *taskCut
+	store  *graph.Store
+	starts []int64 // as run.read keeps them
+	known  int64
+}
+
+func (d *deletion) before(raw *record.Raw) {
+	start := d.starts[raw.Partition]
+	if d.store.Kind != statestore.KindMarkers || start == d.known || raw.Offset < start {
+		return
+	}
+	if bucket, _, ok := dedup.MarkerKey(raw.Key); ok {
+		d.task.cut[d.store.ID()], d.known = bucket, start
+	}
+}
+
+// end: where nothing is left, every bucket has expired.
+func (d *deletion) end() {
+	if d.store.Kind == statestore.KindMarkers && d.starts[d.task.id.Partition] != d.known {
+		d.task.cut[d.store.ID()] = math.MaxUint64
+	}
+}
+
+// later notes which keys a running application has written since the cut. Compaction may have removed their records below it
+// while they were read, so that something missing there proves nothing: it removes none without leaving a later one.
+func (r *run) later(ctx context.Context, t *taskCut, st *graph.Store, s *sorter) error {
+	now, err := r.topicNow(ctx, st.Changelog)
+	if err != nil {
+		return err
+	}
+	p := t.id.Partition
+	var head []byte
+	return r.read(ctx, st.Changelog, p, t.logs[st.Changelog], now.Ends[p], func(raw *record.Raw) error {
+		if st.Kind == statestore.KindKeyValue && !r.Sample.has(raw.Key) {
+			return nil
+		}
+		head = append(binary.BigEndian.AppendUint64(head[:0], uint64(raw.Offset)), flag(raw.Value != nil, cellPresent))
+		if st.Kind == statestore.KindTask { // of which compaction keeps one only
+			head = append(head, raw.Value...)
+		}
+		return s.add(raw.Key, head)
+	})
+}
+
+// Flags of a record in the sorter of a changelog.
+const (
+	cellPresent byte = 1 << iota // no tombstone
+	cellOld                      // older than Config.Since
+)
 
 // cells walks over the compacted view of a changelog: for each key its last record below an offset. Key and value are valid
 // until the next move.
@@ -173,6 +248,7 @@ type cells struct {
 
 	key, value []byte
 	present    bool // the last record below is there, and no tombstone
+	old        bool // it is older than Config.Since
 	offset     int64
 	later      bool // there are records of the key at or above
 }
@@ -193,10 +269,10 @@ func (w *cells) next() bool {
 		return false
 	}
 	w.key = append(w.key[:0], w.c.key...)
-	w.present, w.later, w.value, w.offset = false, false, w.value[:0], -1
+	w.present, w.old, w.later, w.value, w.offset = false, false, false, w.value[:0], -1
 	for w.more && bytes.Equal(w.key, w.c.key) {
 		if at := int64(binary.BigEndian.Uint64(w.c.value)); at < w.below {
-			w.offset, w.present = at, w.c.value[8] == 1
+			w.offset, w.present, w.old = at, w.c.value[8]&cellPresent != 0, w.c.value[8]&cellOld != 0
 			w.value = append(w.value[:0], w.c.value[9:]...)
 		} else {
 			w.later = true
@@ -208,7 +284,7 @@ func (w *cells) next() bool {
 
 // noteMarkers puts the live markers where inputs look for them, and the places that they name where inputs are looked for.
 func (r *run) noteMarkers(t *taskCut, st *graph.Store, log *sorter) error {
-	horizon := horizonIn(t.latest.Horizons, st.ID())
+	horizon := max(horizonIn(t.latest.Horizons, st.ID()), t.cut[st.ID()])
 	c, err := cellsOf(log, t.meta.End(st.Changelog))
 	if err != nil {
 		return err
@@ -219,34 +295,47 @@ func (r *run) noteMarkers(t *taskCut, st *graph.Store, log *sorter) error {
 			continue
 		}
 		m, err := dedup.DecodeMarker(c.value)
-		place := fmt.Sprintf("%s/%d@%d", st.Changelog, t.id.Partition, c.offset)
+		here := Spot{st.Changelog, t.id.Partition, c.offset}
 		if !ok || err != nil {
-			r.found(CheckOrphans, problem.FindingMarker, place, "the marker cannot be read: key %s, value %s", excerpt(c.key), excerpt(c.value))
+			r.check(CheckOrphans).Checked++
+			r.found(CheckOrphans, problem.FindingMarker, at(here), "the marker cannot be read")
 			continue
 		}
-		if err := r.noteMarker(t, st.Source, bucket, hash, &m, c.value, place); err != nil {
+		// The hash of a refusal is not that of the id: it is not known whether the id is in the sample.
+		if m.Outcome != dedup.DeadLettered && !r.Sample.has(hash[:]) {
+			continue
+		}
+		if err := r.noteMarker(t, st.Source, bucket, hash, &m, c, here); err != nil {
 			return err
 		}
 	}
 	return c.err
 }
 
-func (r *run) noteMarker(t *taskCut, source int, bucket uint64, hash [16]byte, m *dedup.Marker, value []byte, place string) error {
+func (r *run) noteMarker(t *taskCut, source int, bucket uint64, hash [16]byte, m *dedup.Marker, c *cells, here Spot) error {
 	key := identityKey(source, t.id.Partition, hash, kindMarker, int64(bucket))
-	if err := r.identities.add(key, value); err != nil {
+	if err := r.identities.add(key, c.value); err != nil {
 		return err
 	}
-	r.check(CheckOrphans).Checked++
 	for i, in := range t.sub.Inputs {
 		if in.Source != source || !m.WrittenFor(r.topics[in.Topic].ID) {
 			continue
 		}
-		if m.Offset >= t.next[i] {
-			r.found(CheckOrphans, problem.FindingMarker, place, "it names %s/%d@%d, which was not processed: the position is %d", in.Topic, t.id.Partition, m.Offset, t.next[i])
-			return nil
+		if err := r.missing.add(backwards(r.number[in.Topic], t.id.Partition, m.Offset), binary.BigEndian.AppendUint64([]byte{markedInput}, bucket)); err != nil {
+			return err
 		}
-		b := append(append([]byte(nil), hash[:]...), place...)
-		return r.markerPlaces.add(placeKey(r.number[in.Topic], t.id.Partition, m.Offset), b)
+		switch {
+		case c.old:
+			r.skip(CheckOrphans, beforeSince)
+		case m.Offset >= t.next[i]:
+			named := Spot{in.Topic, t.id.Partition, m.Offset}
+			r.check(CheckOrphans).Checked++
+			r.found(CheckOrphans, problem.FindingMarker, at(here, named), "it names %s, which was not processed: the position is %d", named, t.next[i])
+		default:
+			p := markerPlace{hash: hash, bucket: bucket, place: here.String()}
+			return r.markerPlaces.add(placeKey(r.number[in.Topic], t.id.Partition, m.Offset), p.append(nil))
+		}
+		return nil
 	}
 	r.skip(CheckOrphans, "of a topic that was deleted and created again")
 	return nil
@@ -254,47 +343,69 @@ func (r *run) noteMarker(t *taskCut, source int, bucket uint64, hash [16]byte, m
 
 // judgePositions holds offsets, checkpoint record and state against each other.
 func (r *run) judgePositions(t *taskCut) {
-	check := r.check(CheckPositions)
-	wrong := func(what, format string, args ...any) {
-		r.found(CheckPositions, problem.FindingCounter, fmt.Sprintf("task %s, %s", t.id, what), format, args...)
+	wrong := func(what string, where evidence, format string, args ...any) {
+		where.place, where.task = fmt.Sprintf("task %s, %s", t.id, what), t.id.String()
+		r.found(CheckPositions, problem.FindingCounter, where, format, args...)
 	}
-	check.Checked++
+	recorded, stored := r.checkpointPlace(t), r.checkpointPlace(t)
+	recorded.has, stored.has = showCheckpoint(&t.latest), showCheckpoint(&t.position.Checkpoint)
+	if t.replaced {
+		r.skip(CheckPositions, replacedSince)
+	} else {
+		r.check(CheckPositions).Checked++
+	}
 	switch {
+	case t.replaced:
 	case !t.ours && (t.latest.N > 0 || t.hasState && t.position.N > 0):
-		wrong("committed offset", "there is none, but state of transaction %d", max(t.latest.N, t.position.N))
+		wrong("committed offset", recorded, "there is none, but state of transaction %d", max(t.latest.N, t.position.N))
 	case t.ours && t.latest.N != t.meta.N:
-		wrong("checkpoint record", "it is of transaction %d, the committed offsets are of %d", t.latest.N, t.meta.N)
+		wrong("checkpoint record", recorded, "it is of transaction %d, the committed offsets are of %d", t.latest.N, t.meta.N)
 	case t.ours:
-		r.comparePositions(t, "checkpoint record", &t.latest, wrong)
+		r.comparePositions(t, "checkpoint record", &t.latest, recorded, wrong)
 	}
 	if !t.hasState || !t.ours {
 		return
 	}
-	check.Checked++
+	r.check(CheckPositions).Checked++
 	switch {
 	case t.position.N > t.meta.N:
-		wrong("state", "it is of transaction %d, the committed offsets are of %d", t.position.N, t.meta.N)
+		wrong("state", stored, "it is of transaction %d, the committed offsets are of %d", t.position.N, t.meta.N)
 	case t.position.N == t.meta.N:
-		r.comparePositions(t, "state", &t.position.Checkpoint, wrong)
+		r.comparePositions(t, "state", &t.position.Checkpoint, stored, wrong)
 	}
 	for _, l := range t.position.Logs {
 		if end := max(r.topics[l.Topic].Ends[t.id.Partition], t.meta.End(l.Topic)); l.Next > end {
-			wrong("state", "it includes %s/%d up to %d, the topic ends at %d", l.Topic, t.id.Partition, l.Next, end)
+			stored.records = []Spot{{l.Topic, t.id.Partition, -1}}
+			wrong("state", stored, "it includes %s/%d up to %d, the topic ends at %d", l.Topic, t.id.Partition, l.Next, end)
 		}
 	}
 }
 
-func (r *run) comparePositions(t *taskCut, what string, c *statestore.Checkpoint, wrong func(what, format string, args ...any)) {
+// replacedSince is why something that a running application has written again is not judged.
+const replacedSince = "written again while it was read"
+
+// checkpointPlace is where the checkpoint records of a task are.
+func (r *run) checkpointPlace(t *taskCut) evidence {
+	st := t.sub.ByKind(statestore.KindTask, -1)
+	return evidence{records: []Spot{{st.Changelog, t.id.Partition, -1}}, wants: fmt.Sprintf("transaction %d, stream time %d ms", t.meta.N, t.meta.StreamTime)}
+}
+
+func showCheckpoint(c *statestore.Checkpoint) string {
+	return fmt.Sprintf("transaction %d, stream time %d ms, positions %v", c.N, c.StreamTime, c.Inputs)
+}
+
+func (r *run) comparePositions(t *taskCut, what string, c *statestore.Checkpoint, e evidence,
+	wrong func(what string, e evidence, format string, args ...any)) {
 	if c.StreamTime != t.meta.StreamTime {
-		wrong(what, "its stream time is %d ms, that of the committed offsets %d ms", c.StreamTime, t.meta.StreamTime)
+		wrong(what, e, "its stream time is %d ms, that of the committed offsets %d ms", c.StreamTime, t.meta.StreamTime)
 	}
 	for i, in := range t.sub.Inputs {
 		j := slices.IndexFunc(c.Inputs, func(have statestore.Input) bool { return have.Topic == in.Topic })
 		switch {
 		case j < 0:
-			wrong(what, "it has no position of %s/%d, committed is %d", in.Topic, t.id.Partition, t.next[i])
+			wrong(what, e, "it has no position of %s/%d, committed is %d", in.Topic, t.id.Partition, t.next[i])
 		case c.Inputs[j].Next != t.next[i]:
-			wrong(what, "its position of %s/%d is %d, committed is %d", in.Topic, t.id.Partition, c.Inputs[j].Next, t.next[i])
+			wrong(what, e, "its position of %s/%d is %d, committed is %d", in.Topic, t.id.Partition, c.Inputs[j].Next, t.next[i])
 		}
 	}
 }

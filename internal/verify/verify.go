@@ -17,7 +17,6 @@ package verify
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -72,71 +71,27 @@ type Config struct {
 	Outputs []string
 	// Shared accepts records in output topics that were not written by this application.
 	Shared bool
-	// Since leaves inputs with older timestamps out where a marker is demanded.
+	// Since makes older records context: outputs, inputs and markers with older timestamps are read, and not judged. State,
+	// timers and positions have no age, and are judged always.
 	Since time.Time
+	// Sample judges a part of the ids and keys only.
+	Sample Sample
 	// OpenEngine, if set, asks for the execution, with the engine for its state.
 	OpenEngine func(dir string) (statestore.Engine, error)
 	// MaxRecordBytes is that of the application, for the execution. Default 1 MiB.
 	MaxRecordBytes int
-	// Dir is for temporary files. Default: that of the system.
+	// Dir is for temporary files, and must exist. Default: that of the system.
 	Dir      string
 	Progress Progress
 }
-
-// MaxExamples bounds the findings that are kept for each code; all are counted.
-const MaxExamples = 10
-
-// Finding is one violation.
-type Finding struct {
-	Code  problem.Code `json:"code"`
-	Place string       `json:"place"` // topic/partition@offset, or task and store
-	Text  string       `json:"text"`
-}
-
-// Check is a line of the report: what was looked at, how often, and how often it was wrong.
-type Check struct {
-	Name    string `json:"name"`
-	Checked int64  `json:"checked"`
-	Found   int64  `json:"found"`
-	// Skipped could not be judged: records, keys or inputs as in Checked, and whole tasks, one each, that were not run again. Why
-	// says for which reason, the first one if there are several, and how many were skipped for others.
-	Skipped int64  `json:"skipped,omitempty"`
-	Why     string `json:"why,omitempty"`
-	others  int64  // skipped for another reason than Why
-}
-
-// Report is the result.
-type Report struct {
-	App      string    `json:"app"`
-	Checks   []*Check  `json:"checks"`
-	Findings []Finding `json:"findings"`
-	// Counts has every finding, by code.
-	Counts map[problem.Code]int64 `json:"counts"`
-}
-
-// Clean reports that nothing was found.
-func (r *Report) Clean() bool { return len(r.Counts) == 0 }
-
-// Names of the checks, in their order.
-const (
-	CheckIDs       = "outputs: ids distinct"
-	CheckCauses    = "outputs: cause in the input"
-	CheckPositions = "tasks: positions and counters"
-	CheckState     = "keys: changelog equals store"
-	CheckTimers    = "timers and parked records"
-	CheckMarkers   = "inputs: marker"
-	CheckOrphans   = "markers: input"
-	CheckRerun     = "outputs: equal when run again"
-	CheckRerunKeys = "keys: equal when run again"
-)
-
-var checkNames = []string{CheckIDs, CheckCauses, CheckPositions, CheckState, CheckTimers, CheckMarkers, CheckOrphans}
 
 // run is one verification.
 type run struct {
 	Config
 	report *Report
 	dir    string
+	// stopped says that nobody waits for the result any more: merging takes a while, too.
+	stopped func() error
 
 	topics  map[string]Topic
 	number  map[string]uint16 // of an input topic, for keys of sorters
@@ -149,6 +104,8 @@ type run struct {
 	markerPlaces *sorter
 	// identities joins inputs and markers by their hash.
 	identities *sorter
+	// missing has the inputs without a marker, among the places that markers name, from the last offset to the first.
+	missing *sorter
 	// produced has every output by topic and id, for the execution.
 	produced *sorter
 	sorters  []*sorter
@@ -156,16 +113,22 @@ type run struct {
 
 // taskCut is a task with what its last committed transaction says.
 type taskCut struct {
-	id       statestore.TaskID
-	sub      *graph.SubTopology
-	meta     task.Metadata
-	ours     bool                  // some offset carries our metadata
-	next     []int64               // by input: the committed offset
-	until    []int64               // by input: where it is read to, the end of the topic at most
-	logs     map[string]int64      // by changelog: where it is read to
-	latest   statestore.Checkpoint // of the changelog
-	guards   map[int]*dedup.Guard  // by source node
-	state    *statestore.Task      // nil without a state directory
+	id     statestore.TaskID
+	sub    *graph.SubTopology
+	meta   task.Metadata
+	ours   bool                  // some offset carries our metadata
+	next   []int64               // by input: the committed offset
+	until  []int64               // by input: where it is read to, the end of the topic at most
+	logs   map[string]int64      // by changelog: where it is read to
+	latest statestore.Checkpoint // of the changelog
+	// replaced: compaction has removed that checkpoint record for a later one, which latest is: the application runs.
+	replaced bool
+	// cut is, by store of markers, the first bucket of which nothing was deleted while verify read.
+	cut map[uint32]uint64
+	// clamped: some record did not count with its timestamp, which was ahead of the clock.
+	clamped  bool
+	guards   map[int]*dedup.Guard // by source node
+	state    *statestore.Task     // nil without a state directory
 	position statestore.Position
 	hasState bool
 }
@@ -175,25 +138,25 @@ func Run(ctx context.Context, c Config) (report *Report, err error) {
 	if c.Progress == nil {
 		c.Progress = silent{}
 	}
-	r := &run{Config: c, report: &Report{App: c.Plan.App, Counts: map[problem.Code]int64{}, Findings: []Finding{}}, number: map[string]uint16{}}
+	r := &run{Config: c, number: map[string]uint16{}, stopped: ctx.Err,
+		report: &Report{App: c.Plan.App, Sample: c.Sample.String(), Counts: map[problem.Code]int64{}, Findings: []Finding{}}}
+	if !c.Since.IsZero() {
+		r.report.Since = c.Since.UTC().Format(time.RFC3339)
+	}
 	for _, name := range checkNames {
 		r.report.Checks = append(r.report.Checks, &Check{Name: name})
 	}
 	if r.dir, err = os.MkdirTemp(c.Dir, "oncemill-verify-*"); err != nil {
-		return nil, problem.Wrap(problem.StoreIO, "temporary directory", err)
+		return nil, problem.Wrap(problem.StoreIO, "temporary directory", err).WithCure(temporaryCure)
 	}
 	defer func() { err = errors.Join(err, r.close(), os.RemoveAll(r.dir)) }()
-	r.causes, r.markerPlaces, r.identities, r.produced = r.sorter(), r.sorter(), r.sorter(), r.sorter()
-	for _, step := range []func(context.Context) error{r.cut, r.readOutputs, r.readTasks, r.readInputs, r.joinMarkers, r.execute} {
+	r.causes, r.markerPlaces, r.identities, r.missing, r.produced = r.sorter(), r.sorter(), r.sorter(), r.sorter(), r.sorter()
+	for _, step := range []func(context.Context) error{r.cut, r.readOutputs, r.readTasks, r.readInputs, r.joinMarkers, r.execute, r.fetchExamples} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
 	}
-	for _, c := range r.report.Checks {
-		if c.others > 0 {
-			c.Why += fmt.Sprintf(" (and %d for other reasons)", c.others)
-		}
-	}
+	r.report.sortFindings()
 	return r.report, nil
 }
 
@@ -203,8 +166,15 @@ func (silent) Step(string, int64) {}
 func (silent) Add(int64)          {}
 
 func (r *run) sorter() *sorter {
-	s := newSorter(r.dir)
+	s := r.newSorter()
 	r.sorters = append(r.sorters, s)
+	return s
+}
+
+// newSorter makes a sorter that its user closes.
+func (r *run) newSorter() *sorter {
+	s := newSorter(r.dir)
+	s.stopped = r.stopped
 	return s
 }
 
@@ -219,49 +189,4 @@ func (r *run) close() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// check finds a line of the report; it is added when it is new.
-func (r *run) check(name string) *Check {
-	for _, c := range r.report.Checks {
-		if c.Name == name {
-			return c
-		}
-	}
-	c := &Check{Name: name}
-	r.report.Checks = append(r.report.Checks, c)
-	return c
-}
-
-// found adds a violation to a check.
-func (r *run) found(check string, code problem.Code, place, format string, args ...any) {
-	r.check(check).Found++
-	if r.report.Counts[code]++; r.report.Counts[code] <= MaxExamples {
-		r.report.Findings = append(r.report.Findings, Finding{Code: code, Place: place, Text: fmt.Sprintf(format, args...)})
-	}
-}
-
-// skip counts what a check could not judge.
-func (r *run) skip(check, why string) {
-	c := r.check(check)
-	c.Skipped++
-	switch c.Why {
-	case "":
-		c.Why = why
-	case why:
-	default:
-		c.others++
-	}
-}
-
-// excerpt shows the beginning of some bytes.
-func excerpt(b []byte) string {
-	const most = 60
-	switch {
-	case b == nil:
-		return "null"
-	case len(b) > most:
-		return fmt.Sprintf("%q... (%d bytes)", b[:most], len(b))
-	}
-	return fmt.Sprintf("%q", b)
 }

@@ -235,7 +235,7 @@ func (x *rerun) output(t *taskCut, o *host.Output) error {
 		x.skip(CheckRerun, "of a topic that the topology does not name: --output-topic")
 		return nil
 	}
-	if !x.Sample.has(o.ID[:]) {
+	if !x.Sample.Has(o.ID[:]) {
 		return nil
 	}
 	x.outputs++

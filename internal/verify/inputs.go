@@ -177,7 +177,7 @@ func (s *inputScan) record(raw *record.Raw, from dedup.Origin) error {
 		}
 		s.markers.next()
 	}
-	if !s.Sample.has(trace.ID[:]) {
+	if !s.Sample.Has(trace.ID[:]) {
 		return nil
 	}
 	return s.need(raw, &trace, bucket)

@@ -54,7 +54,7 @@ func (r *run) output(number uint16, topic string, raw *record.Raw) error {
 		}
 		return nil
 	}
-	if !r.Sample.has(id) {
+	if !r.Sample.Has(id) {
 		return nil
 	}
 	input, partition, offset, ok := r.parseCause(cause)

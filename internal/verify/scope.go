@@ -21,7 +21,7 @@ func ParseSample(s string) (Sample, error) {
 	if percent, ok := strings.CutSuffix(s, "%"); ok {
 		v, err := strconv.ParseFloat(percent, 64)
 		const ofPercent = 1_000_000
-		if f = (Sample{uint64(max(v, 0)*ofPercent/100 + 0.5), ofPercent}); err != nil || v > 100 {
+		if f = (Sample{uint64(max(v, 0)*ofPercent/100 + 0.5), ofPercent}); err != nil || !(v >= 0 && v <= 100) {
 			return Sample{}, bad
 		}
 	} else {
@@ -47,8 +47,8 @@ func (s Sample) String() string {
 	return fmt.Sprintf("%d/%d", s.Take, s.Of)
 }
 
-// has reports whether an id or a key is chosen.
-func (s Sample) has(id []byte) bool {
+// Has reports whether an id or a key is chosen.
+func (s Sample) Has(id []byte) bool {
 	if s.Take == s.Of {
 		return true
 	}
@@ -66,9 +66,9 @@ func (s Sample) hasKey(kind statestore.Kind, key []byte) bool {
 	const bucket = 8
 	switch {
 	case kind == statestore.KindMarkers && len(key) > bucket:
-		return s.has(key[bucket:])
+		return s.Has(key[bucket:])
 	case kind == statestore.KindKeyValue:
-		return s.has(key)
+		return s.Has(key)
 	}
 	return true
 }

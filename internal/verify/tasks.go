@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/oncemill/oncemill/dedup"
 	"github.com/oncemill/oncemill/internal/graph"
@@ -169,7 +170,7 @@ func (r *run) changelog(ctx context.Context, t *taskCut, st *graph.Store, progre
 			return nil
 		}
 		deleted.before(raw)
-		if st.Kind == statestore.KindKeyValue && !r.Sample.has(raw.Key) {
+		if st.Kind == statestore.KindKeyValue && !r.Sample.Has(raw.Key) {
 			return nil
 		}
 		head = binary.BigEndian.AppendUint64(head[:0], uint64(raw.Offset))
@@ -211,25 +212,37 @@ func (d *deletion) end() {
 	}
 }
 
+// quickly is what a pass over the tail of a changelog may take. A log is compacted once in many seconds, at most.
+const quickly = time.Second
+
 // later notes which keys a running application has written since the cut. Compaction may have removed their records below it
-// while they were read, so that something missing there proves nothing: it removes none without leaving a later one.
+// while they were read, so that something missing there proves nothing: it removes none without leaving a later one. What is
+// written while the tail is read is read, too, until that goes quickly.
 func (r *run) later(ctx context.Context, t *taskCut, st *graph.Store, s *sorter) error {
-	now, err := r.topicNow(ctx, st.Changelog)
-	if err != nil {
-		return err
-	}
 	p := t.id.Partition
 	var head []byte
-	return r.read(ctx, st.Changelog, p, t.logs[st.Changelog], now.Ends[p], func(raw *record.Raw) error {
-		if st.Kind == statestore.KindKeyValue && !r.Sample.has(raw.Key) {
-			return nil
+	for from, done := t.logs[st.Changelog], false; !done; {
+		began := time.Now()
+		now, err := r.topicNow(ctx, st.Changelog)
+		if err != nil {
+			return err
 		}
-		head = append(binary.BigEndian.AppendUint64(head[:0], uint64(raw.Offset)), flag(raw.Value != nil, cellPresent))
-		if st.Kind == statestore.KindTask { // of which compaction keeps one only
-			head = append(head, raw.Value...)
+		err = r.read(ctx, st.Changelog, p, from, now.Ends[p], func(raw *record.Raw) error {
+			if st.Kind == statestore.KindKeyValue && !r.Sample.Has(raw.Key) {
+				return nil
+			}
+			head = append(binary.BigEndian.AppendUint64(head[:0], uint64(raw.Offset)), flag(raw.Value != nil, cellPresent))
+			if st.Kind == statestore.KindTask { // of which compaction keeps one only
+				head = append(head, raw.Value...)
+			}
+			return s.add(raw.Key, head)
+		})
+		if err != nil {
+			return err
 		}
-		return s.add(raw.Key, head)
-	})
+		from, done = max(from, now.Ends[p]), time.Since(began) < quickly
+	}
+	return nil
 }
 
 // Flags of a record in the sorter of a changelog.
@@ -302,7 +315,7 @@ func (r *run) noteMarkers(t *taskCut, st *graph.Store, log *sorter) error {
 			continue
 		}
 		// The hash of a refusal is not that of the id: it is not known whether the id is in the sample.
-		if m.Outcome != dedup.DeadLettered && !r.Sample.has(hash[:]) {
+		if m.Outcome != dedup.DeadLettered && !r.Sample.Has(hash[:]) {
 			continue
 		}
 		if err := r.noteMarker(t, st.Source, bucket, hash, &m, c, here); err != nil {

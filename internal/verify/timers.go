@@ -102,7 +102,7 @@ func (w *timerCheck) parked(st *graph.Store, c *cells) error {
 		return nil
 	}
 	trace := w.t.guards[n.Index].Trace(&p.Record, dedup.FromParked)
-	if !w.r.Sample.has(trace.ID[:]) {
+	if !w.r.Sample.Has(trace.ID[:]) {
 		return nil
 	}
 	value := parkedPlace(p.Record.Position.String(), Spot{st.Changelog, w.t.id.Partition, c.offset}.String())

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,17 +41,27 @@ const (
 
 // Open connects. opts are those of the connection; patience bounds how long brokers may be silent, default 30 s.
 func Open(brokers []string, patience time.Duration, opts ...kgo.Opt) (*Log, error) {
-	if patience <= 0 {
-		patience = 30 * time.Second
-	}
-	client, err := kgo.NewClient(append(append([]kgo.Opt{kgo.SeedBrokers(brokers...)}, opts...),
-		kgo.ClientID("oncemill-verify"), kgo.DisableClientMetrics(),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchBytes), kgo.FetchMaxWait(250*time.Millisecond))...)
+	client, err := kgo.NewClient(slices.Concat([]kgo.Opt{kgo.SeedBrokers(brokers...)}, opts, Options())...)
 	if err != nil {
 		return nil, problem.Wrap(problem.ConfigInvalid, "connection", err)
 	}
-	return &Log{brokers: strings.Join(brokers, ","), client: client, admin: kadm.NewClient(client), ids: map[[16]byte]string{}, patience: patience}, nil
+	return New(client, patience), nil
+}
+
+// Options are those that a client needs to be read with.
+func Options() []kgo.Opt {
+	return []kgo.Opt{kgo.ClientID("oncemill-verify"), kgo.DisableClientMetrics(),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchBytes), kgo.FetchMaxWait(250 * time.Millisecond)}
+}
+
+// New reads with a client that has the Options.
+func New(client *kgo.Client, patience time.Duration) *Log {
+	if patience <= 0 {
+		patience = 30 * time.Second
+	}
+	brokers, _ := client.OptValue(kgo.SeedBrokers).([]string)
+	return &Log{brokers: strings.Join(brokers, ","), client: client, admin: kadm.NewClient(client), ids: map[[16]byte]string{}, patience: patience}
 }
 
 // Close disconnects.

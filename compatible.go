@@ -64,7 +64,11 @@ func (a *App) checkChangelogs(ctx context.Context, admin *kadm.Client) error {
 	}) {
 		return nil
 	}
-	committed, err := admin.FetchOffsets(ctx, a.plan.App)
+	var committed kadm.OffsetResponses
+	err := whileItPasses(ctx, func() (err error) {
+		committed, err = admin.FetchOffsets(ctx, a.plan.App)
+		return err
+	})
 	if errors.Is(err, kerr.GroupIDNotFound) {
 		return nil
 	}

@@ -83,6 +83,22 @@ func probe(ctx context.Context, cl *kgo.Client, cfg *Config) (transactionVersion
 	return 0, nil
 }
 
+// whileItPasses repeats what brokers answer with an error that passes by itself, until ctx ends: a cluster that has just started has
+// no coordinators yet, and the client gives up on them sooner.
+func whileItPasses(ctx context.Context, fn func() error) error {
+	for {
+		err := fn()
+		if err == nil || !kerr.IsRetriable(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(retryPause):
+		}
+	}
+}
+
 // tryOften repeats what the client may have sent to an address that swallows it: the next try goes to the next address.
 func tryOften(ctx context.Context, fn func(context.Context) error) error {
 	for {

@@ -238,7 +238,7 @@ func (t *topics) loadConfigs(ctx context.Context, names []string) error {
 	for _, in := range t.plan.Internal {
 		kinds[in.Name] = in.Kind
 	}
-	configs, err := t.admin.DescribeTopicConfigs(ctx, names...)
+	configs, err := t.describe(ctx, names)
 	if err != nil {
 		return t.cfg.unreachable("DescribeConfigs of "+topicsText(names), err)
 	}
@@ -259,6 +259,38 @@ func (t *topics) loadConfigs(ctx context.Context, names []string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// describe asks for the settings of topics. A topic that was just made is not known to the broker that answers as soon as it is to
+// the one that had its metadata, so what passes is asked again, until ctx ends.
+func (t *topics) describe(ctx context.Context, names []string) (known kadm.ResourceConfigs, err error) {
+	for {
+		var answers kadm.ResourceConfigs
+		err := whileItPasses(ctx, func() (err error) {
+			answers, err = t.admin.DescribeTopicConfigs(ctx, names...)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		var later kadm.ResourceConfigs
+		names = nil
+		for _, c := range answers {
+			if c.Err != nil && kerr.IsRetriable(c.Err) {
+				later, names = append(later, c), append(names, c.Name)
+			} else {
+				known = append(known, c)
+			}
+		}
+		if len(later) == 0 {
+			return known, nil
+		}
+		select {
+		case <-ctx.Done():
+			return append(known, later...), nil
+		case <-time.After(retryPause):
+		}
+	}
 }
 
 func (t *topics) learn(name string, values map[string]string) {

@@ -53,7 +53,7 @@ type result struct {
 }
 
 // all are the lists of mutants, one of each file.
-func all() []mutant { return slices.Concat(mutants, verifyMutants, restoreMutants) }
+func all() []mutant { return slices.Concat(mutants, verifyMutants, restoreMutants, soakMutants) }
 
 func main() {
 	run := flag.String("run", "", "only mutants whose name contains this")

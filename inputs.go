@@ -92,14 +92,14 @@ func (j *restoreJob) startOf(in graph.Input, log inputLog) (int64, error) {
 		at.TopicID, at.Next, at.LeaderEpoch = id, first, -1
 		return first, nil
 	}
-	_, ours, err := task.DecodeMetadata(c.Metadata)
+	m, ours, err := task.DecodeMetadata(c.Metadata)
 	switch {
 	case err != nil:
 		return 0, err
 	case c.Offset < 0:
 		return 0, problem.New(problem.OffsetMissing, place, "state exists up to %d, but the group has no offset", at.Next).
 			WithCure("stop all instances; %s", j.setOffset(in.Topic, at.Next))
-	case ours && c.Offset != at.Next:
+	case ours && c.Offset != at.Next && m.N >= j.at.N || ours && c.Offset > at.Next: // compare knows whether it may be an older one
 		return 0, problem.New(problem.InvariantBroken, place, "transaction %d: committed offset %d, state at %d", j.at.N, c.Offset, at.Next)
 	case c.Offset > at.Next && !cfg.AcceptSkip:
 		return 0, problem.New(problem.OffsetAhead, place, "the offset was moved to %d, the state is at %d", c.Offset, at.Next).

@@ -180,4 +180,11 @@ var restoreMutants = []mutant{
 		old: "	ctx, cancel := context.WithTimeout(context.Background(), heartbeatInterval)\n	defer cancel()\n	if abortErr", new: "	ctx, cancel := context.WithTimeout(context.Background(), heartbeatInterval)\n	if cancel(); true {\n		return err\n	}\n	if abortErr",
 		packages: ".", run: "TestAnApplicationThatEndsWithAnError",
 	},
+	{
+		name:     "the changelog not believed after a late offset commit",
+		file:     "changelog.go",
+		old:      `	case j.ours && j.at.N > j.meta.N && j.w.app.transactionVersion < 2:`,
+		new:      `	case j.ours && j.at.N > j.meta.N && j.w.app.transactionVersion < 0:`,
+		packages: "./streamtest", run: "TestLateOffsetCommit",
+	},
 }

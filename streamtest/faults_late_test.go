@@ -1,0 +1,55 @@
+package streamtest_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"github.com/oncemill/oncemill/internal/step"
+	"github.com/oncemill/oncemill/streamtest"
+)
+
+// TestLateOffsetCommit: a request that was lost on its way arrives within the next transaction. Brokers with transaction.version 2 refuse
+// it, by the epoch of its producer (KIP-890). Older ones take it, so that the committed offsets go back to those of the transaction before,
+// and a restart has to believe the changelog.
+func TestLateOffsetCommit(t *testing.T) {
+	t.Parallel()
+	for _, brokers := range []struct {
+		name    string
+		options []kfake.Opt
+		// back is by how many transactions the committed offsets are behind in the end.
+		back uint64
+	}{{"transaction.version 2", nil, 0}, {"older", []kfake.Opt{kfake.MaxVersions(kversion.V3_6_0())}, 1}} {
+		t.Run(brokers.name, func(t *testing.T) {
+			l := newLedger(ledgerOptions{})
+			l.simulate(t, streamtest.ClusterOptions{BrokerOptions: brokers.options}, func(t *testing.T, c *streamtest.Cluster) {
+				a := c.Start("a")
+				c.Produce("commands", adds("m", "k", 3)...)
+				c.AwaitCommitted("events", 3)
+				late := c.Lose(streamtest.Loss{Key: kmsg.TxnOffsetCommit, Process: "a", Request: true, Delay: 3 * time.Second})
+				c.Produce("commands", account("n0", "k", "add 1"))
+				c.AwaitCommitted("events", 4)
+				frozen := a.FreezeAt(string(step.EndTxn), 1)
+				c.Produce("commands", account("n1", "k", "remind x 20"))
+				frozen.Await()
+				c.Pass(5 * time.Second)
+				frozen.Thaw()
+				c.AwaitCommitted("events", 5)
+				if at, n := c.Commits("commands")[0], c.Transactions("commands_0"); late.Hits() != 1 || n-at.N != brokers.back {
+					t.Fatalf("%d requests were late; offset %d of transaction %d is committed, the changelog has %d", late.Hits(), at.Offset, at.N, n)
+				}
+				a.Restart(100)
+				c.Produce("commands", account("n0", "k", "add 1"), account("n2", "k", "add 1"))
+				c.AwaitCommitted("events", 7) // and the timer
+				j := l.judge(c)
+				j.ring("k", "x")
+				l.verify(t, c, j)
+				l.wantRunsOf(t, "n1", 1)
+				l.wantRunsOf(t, "n2", 1)
+			})
+		})
+	}
+}

@@ -1,13 +1,17 @@
 package oncemill
 
 import (
+	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/internal/graph"
 )
@@ -36,4 +40,36 @@ func TestEventsBehindAFatalOneAreReleased(t *testing.T) {
 			t.Fatalf("%d of 2 deliveries have returned", returned.Load())
 		}
 	})
+}
+
+// A member's events change what the worker owns, so they wait for the end of the open transaction.
+func TestEventsWaitForTheEndOfATransaction(t *testing.T) {
+	for _, open := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			client, err := kgo.NewClient(kgo.SeedBrokers("127.0.0.1:1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			over := errors.New("over")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			cancel(over) // so that the turn ends with its poll
+			w := &worker{app: &App{plan: &graph.Plan{App: "x"}, cfg: &Config{}}, log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+				ctx: ctx, session: &session{client: client}}
+			w.restore = newRestorer(w)
+			defer w.restore.close()
+			go w.mail.deliver(groupEvent{kind: groupFailed, err: kerr.RebalanceInProgress})
+			synctest.Wait()
+			if open {
+				w.beginAt(time.Now())
+			}
+			if err := w.turn(ctx); !errors.Is(err, over) {
+				t.Fatal(err)
+			}
+			if w.mail.waiting() != open {
+				t.Errorf("transaction open %v: the event waits %v", open, w.mail.waiting())
+			}
+			w.mail.close()
+		})
+	}
 }

@@ -124,6 +124,9 @@ func TestDropTakesAQueuedGenerationWithIt(t *testing.T) {
 	task.Release()
 	task = r.acquire(0)
 	wantContents(t, task, "")
+	if pos, ok := task.Position(); ok {
+		t.Fatalf("what was dropped has left its position behind: %+v", pos)
+	}
 	wantContents(t, other, "x=1")
 	task.Release()
 }

@@ -183,6 +183,12 @@ func TestMarkersOfEveryLiveBucketSurviveTheCut(t *testing.T) {
 		s.a.Start()
 		s.c.AwaitTasks(1)
 		s.goesOn("a", "b", "c", "d") // duplicates, but for the last
+		s.c.Pass(2 * time.Minute)    // cut by what was restored
+		s.a.Kill(100)
+		s.a.LoseDisk()
+		s.a.Start()
+		s.c.AwaitTasks(1)
+		s.goesOn("m0", "a", "b", "c", "d", "e")
 	})
 }
 

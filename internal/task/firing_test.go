@@ -1,0 +1,79 @@
+package task_test
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/oncemill/oncemill/processor"
+	"github.com/oncemill/oncemill/record"
+	"github.com/oncemill/oncemill/serde"
+	"github.com/oncemill/oncemill/statestore"
+	"github.com/oncemill/oncemill/topology"
+)
+
+// A transaction of one timer holds one timer, whatever else is due, by either clock.
+func TestFireOneFiresOneTimer(t *testing.T) {
+	rings := statestore.KeyValue("rings", serde.String(), serde.String())
+	topo := topology.New("app")
+	in := topology.Source(topo, "in", "in", serde.String(), serde.String())
+	var fired []string
+	set := func(ctx *processor.Context[string, string], r record.Record[string, string]) error {
+		clock, known := map[string]statestore.Clock{"wall": statestore.WallClock, "stream": statestore.StreamTime}[r.Value]
+		if !known {
+			return nil
+		}
+		if err := rings.Put(ctx, r.Key, r.Value); err != nil {
+			return err
+		}
+		return rings.Schedule(ctx, r.Key, statestore.Timer{Name: r.Key, Clock: clock, At: r.Timestamp.Add(time.Second)})
+	}
+	ring := func(_ *processor.Context[string, string], key string, _ statestore.Timer) error {
+		fired = append(fired, key)
+		return nil
+	}
+	topology.Process(topo, "alarm", in, set, topology.OnTimer(rings, ring))
+	k := newKit(t, topo)
+	for offset, r := range []struct {
+		key, value string
+		after      time.Duration
+	}{{"s1", "stream", 0}, {"w1", "wall", 0}, {"s2", "stream", 0}, {"w2", "wall", 0}, {"t", "touch", 2 * time.Second}} {
+		raw := &record.Raw{Key: []byte(r.key), Value: []byte(r.value), Timestamp: start.Add(r.after), Position: record.Position{Offset: int64(offset)}}
+		if err := k.task.StepOnly(0, raw, start); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"w1", "w2", "s1", "s2"}
+	for n := range len(want) + 1 {
+		more, err := k.task.FireOne(start.Add(2 * time.Second))
+		if err != nil || more != (n < len(want)) {
+			t.Fatalf("call %d: fired %v, %v", n+1, more, err)
+		}
+		if due := want[:min(n+1, len(want))]; !slices.Equal(fired, due) || k.task.Timers() != len(due) {
+			t.Fatalf("after call %d %q fired, %d are counted, want %q", n+1, fired, k.task.Timers(), due)
+		}
+	}
+}
+
+// The memory of outputs is used again by the next transaction, but not after DropMemory: a client that was closed may still read it.
+func TestDropMemoryLeavesOutputsAlone(t *testing.T) {
+	for _, drop := range []bool{false, true} {
+		topo := topology.New("app")
+		in := topology.Source(topo, "in", "in", serde.String(), serde.String())
+		topology.Sink(topo, "out", in, "out", serde.String(), serde.String())
+		k := newKit(t, topo)
+		value := bytes.Repeat([]byte("a"), 100)
+		k.step(&record.Raw{Key: []byte("k"), Value: value, Timestamp: start})
+		output := k.task.TakeOutputs()[0].Value
+		if drop {
+			k.task.DropMemory()
+		}
+		k.task.Abort()
+		k.next = 0
+		k.step(&record.Raw{Key: []byte("k"), Value: bytes.Repeat([]byte("b"), 100), Timestamp: start})
+		if kept := bytes.Equal(output, value); kept != drop {
+			t.Errorf("dropped %v: the output of the aborted transaction is %.10q", drop, output)
+		}
+	}
+}

@@ -1,6 +1,10 @@
 package oncemill
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/oncemill/oncemill/statestore"
+)
 
 // Who came first is served first, and keeps its place when it comes again.
 func TestRoomIsAQueue(t *testing.T) {
@@ -21,4 +25,19 @@ func TestRoomIsAQueue(t *testing.T) {
 	want("the first has left", 1, 0, 1)
 	q.enter(a)
 	want("it comes again", 1, 0, 2)
+}
+
+// A worker with state begins nothing while another one waits for room; one without state takes none of it.
+func TestNobodyBeginsBesideOneThatWaits(t *testing.T) {
+	app := &App{}
+	app.room.enter(&worker{})
+	for _, stateful := range []bool{false, true} {
+		w := &worker{app: app, tasks: map[statestore.TaskID]*running{}}
+		if stateful {
+			w.tasks[statestore.TaskID{SubTopology: "s"}] = &running{state: new(statestore.Task)}
+		}
+		if w.mayBegin() == stateful {
+			t.Errorf("stateful %v: it may begin %v", stateful, !stateful)
+		}
+	}
 }

@@ -253,28 +253,32 @@ func TestUndecodableRecord(t *testing.T) {
 
 // A processor that ignores the error of Forward does not save its record.
 func TestSwallowedErrorOfAChildCounts(t *testing.T) {
-	topo := topology.New("shop")
-	in := topology.Source(topo, "commands", "commands", serde.String(), serde.String(), topology.Deduplicate(dedup.Config{ID: dedup.Header(idName), Window: window}))
-	store := statestore.KeyValue("seen", serde.String(), serde.String())
-	parent := topology.Process(topo, "parent", in, func(ctx *processor.Context[string, string], r record.Record[string, string]) error {
-		if err := store.Put(ctx, r.Key, r.Value); err != nil {
-			return err
+	for _, replaced := range []bool{false, true} {
+		topo := topology.New("shop")
+		in := topology.Source(topo, "commands", "commands", serde.String(), serde.String(), topology.Deduplicate(dedup.Config{ID: dedup.Header(idName), Window: window}))
+		store := statestore.KeyValue("seen", serde.String(), serde.String())
+		parent := topology.Process(topo, "parent", in, func(ctx *processor.Context[string, string], r record.Record[string, string]) error {
+			if err := store.Put(ctx, r.Key, r.Value); err != nil {
+				return err
+			}
+			if err := ctx.Forward(r); err != nil && replaced {
+				return errors.New("something went wrong")
+			}
+			return nil
+		}, topology.Uses(store), topology.OnFailure(processor.Skip()))
+		topology.Process(topo, "child", parent, func(*processor.Context[string, string], record.Record[string, string]) error {
+			return errHandler
+		}, topology.OnFailure(processor.DeadLetter()))
+		d := streamtest.New(t, topo, streamtest.Options{})
+		d.Pipe("commands", confirm("o1", "p1"))
+		d.Commit()
+		if _, found := streamtest.Get(d, store, "o1"); found {
+			t.Fatal("the parent's write was kept")
 		}
-		_ = ctx.Forward(r)
-		return nil
-	}, topology.Uses(store), topology.OnFailure(processor.Skip()))
-	topology.Process(topo, "child", parent, func(*processor.Context[string, string], record.Record[string, string]) error {
-		return errHandler
-	}, topology.OnFailure(processor.DeadLetter()))
-	d := streamtest.New(t, topo, streamtest.Options{})
-	d.Pipe("commands", confirm("o1", "p1"))
-	d.Commit()
-	if _, found := streamtest.Get(d, store, "o1"); found {
-		t.Fatal("the parent's write was kept")
-	}
-	letter := wantLetters(t, d, string(problem.HandlerFailed))[0]
-	if m := streamtest.Header(letter, "__streams.errors.message"); !strings.Contains(m, "child") {
-		t.Fatalf("message %q", m)
+		letter := wantLetters(t, d, string(problem.HandlerFailed))[0]
+		if m := streamtest.Header(letter, "__streams.errors.message"); !strings.Contains(m, "child") {
+			t.Fatalf("message %q", m)
+		}
 	}
 }
 

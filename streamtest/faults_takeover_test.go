@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/oncemill/oncemill"
 	"github.com/oncemill/oncemill/internal/problem"
@@ -99,4 +101,40 @@ func TestS46OffsetMovedBackWithoutMarkers(t *testing.T) {
 			c.CheckState()
 		})
 	}
+}
+
+// A skip that was accepted, and has not been committed yet, holds over an abort.
+func TestAcceptedSkipHoldsOverAnAbort(t *testing.T) {
+	t.Parallel()
+	skip := with(func(cfg *oncemill.Config) { cfg.AcceptSkip = true })
+	playStopped(t, skip, func(s *scene, admin *kadm.Client) {
+		s.send(adds("skipped", "k", 2)...)
+		s.moveOffset(admin, 5)
+	}, func(s *scene) {
+		refused := s.c.Refuse(kmsg.TxnOffsetCommit, kerr.InvalidCommitOffsetSize, 1)
+		s.send(account("after", "k", "add 1"))
+		s.c.AwaitCommitted("events", 4)
+		s.c.Settle()
+		if refused.Hits() != 1 {
+			s.t.Fatalf("%d requests were refused", refused.Hits())
+		}
+		s.wantRunsOf(s.t, "skipped0", 0)
+		s.wantRunsOf(s.t, "after", 2)
+		s.c.CheckState()
+	})
+}
+
+// A process that comes back is the member that it was: it waits for no session to time out.
+func TestRestartKeepsTheMember(t *testing.T) {
+	t.Parallel()
+	play(t, setting{}, func(s *scene) {
+		began := time.Now()
+		s.a.Restart(100)
+		s.send(account("n", "k", "add 1"))
+		s.c.AwaitCommitted("events", 4)
+		if took := time.Since(began); took > oncemill.DefaultSessionTimeout/2 {
+			s.t.Errorf("it took %v", took)
+		}
+		s.verified()
+	})
 }

@@ -77,3 +77,41 @@ func TestDropMemoryLeavesOutputsAlone(t *testing.T) {
 		}
 	}
 }
+
+// What a transaction took for its outputs is free when it has ended, and positions in the changelogs lie behind its last records.
+func TestATransactionLeavesNothingButItsPosition(t *testing.T) {
+	counts := statestore.KeyValue("counts", serde.String(), serde.String())
+	topo := topology.New("app")
+	in := topology.Source(topo, "in", "in", serde.String(), serde.String())
+	out := topology.Process(topo, "keep", in, func(ctx *processor.Context[string, string], r record.Record[string, string]) error {
+		if err := counts.Put(ctx, r.Key, r.Value); err != nil {
+			return err
+		}
+		return ctx.Forward(r)
+	}, topology.Uses(counts))
+	topology.Sink(topo, "out", out, "out", serde.String(), serde.String())
+	k := newKit(t, topo)
+	for n := range 3 {
+		k.step(&record.Raw{Key: []byte("k"), Value: []byte("v"), Timestamp: start})
+		if k.task.MemoryBytes() == 0 || k.task.Steps() != 1 {
+			t.Fatal("an output takes no memory: the test shows nothing")
+		}
+		if n == 1 {
+			k.task.Abort()
+			k.next--
+		} else {
+			k.commit()
+		}
+		if k.task.MemoryBytes() != 0 || k.task.Steps() != 0 || k.task.Dirty() {
+			t.Errorf("after transaction %d: %d bytes, %d steps, dirty %v", n+1, k.task.MemoryBytes(), k.task.Steps(), k.task.Dirty())
+		}
+		for _, l := range k.task.Logs() {
+			if l.Next != k.logEnd[l.Topic] {
+				t.Errorf("after transaction %d: position %d in %s, which ends at %d", n+1, l.Next, l.Topic, k.logEnd[l.Topic])
+			}
+		}
+	}
+	if len(k.task.Logs()) == 0 {
+		t.Error("there is no changelog: the test shows nothing")
+	}
+}

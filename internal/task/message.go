@@ -16,8 +16,6 @@ type message struct {
 	source    *source
 	timestamp int64 // bounded, milliseconds
 
-	replay uint32
-
 	timer  *firing // set in a timer
 	parked uint64  // number of a parked record that is retried
 
@@ -34,7 +32,6 @@ func (t *Task) begin(s *source, raw *record.Raw) {
 
 // identify takes over what the verdict knows of the message. A message without a usable id is known by its position.
 func (m *message) identify(d *dedup.Decision) {
-	m.replay = d.Replay
 	if len(d.ID) > 0 {
 		m.cause, m.hasCause = d.Cause(), true
 	}

@@ -1,8 +1,8 @@
 package main
 
-// The mutants. Each names the wrong idea that it stands for. Patterns name the tests that must notice; they are narrow so
-// that a run is quick.
-var mutants = []mutant{
+// engineMutants are the first ones. Each names the wrong idea that it stands for. Patterns name the tests that must notice; they are
+// narrow so that a run is quick.
+var engineMutants = []mutant{
 	{
 		name: "local apply before the Kafka commit",
 		file: "session.go",

@@ -113,8 +113,8 @@ func TestTablesOfTheDocumentation(t *testing.T) {
 	tables := tablesOf(t, "../docs/testing.md")
 	checked := 0
 	for chapter, rows := range tables {
-		if chapter == "Testing" {
-			continue // the commands
+		if chapter == "Testing" || strings.HasPrefix(chapter, "Mutants") {
+			continue // the commands; what a test of mutants reads
 		}
 		for _, row := range rows {
 			if len(row) != 2 || len(namedIn(t, row[1], exists)) == 0 {

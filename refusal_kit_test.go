@@ -21,6 +21,7 @@ import (
 
 	"github.com/oncemill/oncemill"
 	"github.com/oncemill/oncemill/internal/embedded"
+	"github.com/oncemill/oncemill/internal/leaktest"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/metrics"
 	"github.com/oncemill/oncemill/topology"
@@ -224,7 +225,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	leaktest.Main(m)
 }
 
 // runChild says "ready" when the application is, and runs until its input ends.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/oncemill/oncemill/internal/embedded"
+	"github.com/oncemill/oncemill/internal/leaktest"
 )
 
 // The test binary is its own child process.
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	leaktest.Main(m)
 }
 
 // Every workload runs, is verified, and is not run again.

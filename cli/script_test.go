@@ -16,6 +16,7 @@ import (
 
 	"github.com/oncemill/oncemill/cli"
 	"github.com/oncemill/oncemill/internal/embedded"
+	"github.com/oncemill/oncemill/internal/leaktest"
 )
 
 // raceExit lets the programs that the tests start end at once under -race: each would sleep for a second before it ends.
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 	if _, given := os.LookupEnv("GORACE"); !given {
 		os.Setenv("GORACE", raceExit)
 	}
-	testscript.Main(m, map[string]func(){
+	testscript.Main(leaktest.Func(func() int { return leaktest.Run(m) }), map[string]func(){
 		"oncemill": func() { os.Exit(cli.Main(nil, os.Args[1:]...)) },
 		"orders":   func() { os.Exit(cli.Main(ordersApp(), os.Args[1:]...)) },
 	})

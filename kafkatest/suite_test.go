@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/oncemill/oncemill/internal/leaktest"
 	"github.com/oncemill/oncemill/kafkatest/kafkaproc"
 )
 
@@ -22,7 +23,9 @@ var shared *kafkaproc.Cluster
 // testTimeout bounds one test against a running cluster.
 const testTimeout = 2 * time.Minute
 
-func TestMain(m *testing.M) { os.Exit(runWithBroker(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(leaktest.Run(leaktest.Func(func() int { return runWithBroker(m) })))
+}
 
 // scratch is a directory for what is built for all tests.
 var scratch string

@@ -53,7 +53,15 @@ type result struct {
 }
 
 // all are the lists of mutants, one of each file.
-func all() []mutant { return slices.Concat(mutants, verifyMutants, restoreMutants, soakMutants) }
+func all() []mutant {
+	return slices.Concat(
+		mutants,
+		verifyMutants,
+		restoreMutants,
+		soakMutants,
+		robustMutants,
+	)
+}
 
 func main() {
 	run := flag.String("run", "", "only mutants whose name contains this")

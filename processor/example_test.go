@@ -219,6 +219,7 @@ func ExampleSkip() {
 func ExampleStop() {
 	d := drive(func(*processor.Context[string, string], record.Record[string, string]) error { return errDown },
 		topology.OnFailure(processor.Stop()))
+	defer d.Close()
 	d.Append("in", message("1", "a"))
 	fmt.Println(d.TryRun())
 	// Output: task in_0: in/0@0: process process: OM202 node "process": the other side is down. Cure: look at the dead letter and the processor

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/internal/embedded"
+	"github.com/oncemill/oncemill/internal/leaktest"
 )
 
 // childDir makes this test binary a broker on that directory.
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 		fmt.Println(b.Addrs()[0])
 		select {} // until it is killed
 	}
-	os.Exit(m.Run())
+	leaktest.Main(m)
 }
 
 // child starts a broker process. ctx ends with it.

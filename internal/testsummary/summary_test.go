@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/oncemill/oncemill/internal/leaktest"
 )
 
 // The module that is tested: a package for each way in which tests end.
@@ -98,7 +100,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	moduleDir = dir
-	code := m.Run()
+	code := leaktest.Run(m)
 	os.RemoveAll(dir)
 	os.Exit(code)
 }

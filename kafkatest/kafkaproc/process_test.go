@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/oncemill/oncemill/internal/leaktest"
 )
 
 // childVariable makes the test binary play the parent of TestAChildDiesWithItsParent.
@@ -19,7 +21,7 @@ const childVariable = "KAFKAPROC_TEST_PARENT"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) == "" {
-		os.Exit(m.Run())
+		leaktest.Main(m)
 	}
 	cmd := exec.Command("sh", "-c", "echo up; exec sleep 300")
 	cmd.Stdout = os.Stdout

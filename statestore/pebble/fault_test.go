@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/oncemill/oncemill/internal/leaktest"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/statestore"
 	"github.com/oncemill/oncemill/statestore/pebble"
@@ -124,6 +125,10 @@ func TestAFailedIngestChangesNothing(t *testing.T) {
 // A MANIFEST that cannot be written ends the process; the next start has the last acknowledged state or the whole of the
 // one under way.
 func TestAFailedManifestEndsTheProcess(t *testing.T) {
+	leaktest.Abandon(func() { failManifest(t) })
+}
+
+func failManifest(t *testing.T) {
 	var fail atomic.Bool
 	mem := vfs.NewCrashableMem()
 	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {

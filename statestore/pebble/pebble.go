@@ -48,7 +48,7 @@ type Config struct {
 	// L0Threshold is the read amplification in level 0 at which compaction begins, default 16: 18 us of compaction per
 	// entry at Pebble's own default of small checkpoints, 7 at 16, for 2 us more per lookup of an absent key.
 	L0Threshold int
-	// Fatal must end the process. It is called when a MANIFEST cannot be written: what the disk then holds is unknown, and
+	// Fatal must end the process. It is called when a MANIFEST, or which one is current, cannot be written: what the disk then holds is unknown, and
 	// only a new start finds out. Default: os.Exit(1).
 	Fatal func(message string)
 	// Logger is told of corruption and background errors. Default: none.
@@ -100,11 +100,15 @@ func Open(cfg Config) (*Engine, error) {
 	e.options = e.makeOptions()
 	// Pebble comes first: it makes the directory and syncs the parents of what it made. A directory that was made without,
 	// and everything in it, is gone after a crash of the machine.
+	e.options.FS = &markerFS{FS: cfg.FS, fatal: logger{e}.Fatalf}
 	db, err := pdb.Open(cfg.FS.PathJoin(cfg.Dir, "tables"), e.options)
 	if err != nil {
 		return nil, e.wrap(err)
 	}
 	e.db = db
+	if err := syncAbove(cfg.FS, cfg.FS.PathJoin(cfg.Dir, "tables")); err != nil {
+		return nil, errors.Join(e.wrap(err), e.Close())
+	}
 	if err := e.clearStaging(); err != nil {
 		return nil, errors.Join(e.wrap(err), e.Close())
 	}
@@ -136,7 +140,6 @@ func (e *Engine) clearStaging() error {
 
 func (e *Engine) makeOptions() *pdb.Options {
 	o := &pdb.Options{
-		FS: e.cfg.FS,
 		// The default is the oldest: row blocks, whose writers pool channels, which kills virtual-time tests.
 		FormatMajorVersion:    pdb.FormatNewest,
 		DisableWAL:            true,

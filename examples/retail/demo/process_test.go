@@ -16,6 +16,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/oncemill/oncemill/internal/leaktest"
 	"github.com/oncemill/oncemill/internal/problem"
 )
 
@@ -28,7 +29,7 @@ const patience = 2 * time.Minute
 func TestMain(m *testing.M) {
 	switch os.Getenv(role) {
 	case "":
-		os.Exit(m.Run())
+		leaktest.Main(m)
 	case "worker":
 		err := Work(context.Background(), os.Stdin, os.Stdout, connect, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 		if err != nil {

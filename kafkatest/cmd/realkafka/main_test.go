@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/oncemill/oncemill/internal/leaktest"
 )
 
 // childVariable makes the test binary be the command.
@@ -19,7 +21,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	leaktest.Main(m)
 }
 
 // TestItRunsUntilItsStandardInputEnds starts the command, uses the address it prints, and closes its standard input.

@@ -1,0 +1,25 @@
+package main
+
+// Mutants of what the store does on a disk that fails.
+var robustMutants = []mutant{
+	{
+		name: "directories above the store are synced only when they are made", file: "statestore/pebble/pebble.go",
+		old: "	if err := syncAbove(cfg.FS, cfg.FS.PathJoin(cfg.Dir, \"tables\")); err != nil {", new: "	if err := error(nil); err != nil {",
+		packages: "./statestore/pebble", run: "TestEveryOperationOfTheDiskFails",
+	},
+	{
+		name: "a marker of the MANIFEST that cannot be synced panics", file: "statestore/pebble/directory.go",
+		old: "	case d.fs.moving.Load():", new: "	case d.fs.moving.Load() && false:",
+		packages: "./statestore/pebble", run: "TestEveryOperationOfTheDiskFails",
+	},
+	{
+		name: "a failed ingest leaves its tables behind", file: "statestore/pebble/ingest.go",
+		old: "	for _, p := range s.paths {\n		_ = s.engine.cfg.FS.Remove(p)\n	}\n", new: "",
+		packages: "./statestore/pebble", run: "TestAFailedIngestChangesNothing",
+	},
+	{
+		name: "an error of the disk without its place", file: "statestore/pebble/pebble.go",
+		old: "		return problem.Wrap(problem.StoreIO, e.cfg.Dir, err)\n	}\n}\n\n// Excise", new: "		return err\n	}\n}\n\n// Excise",
+		packages: "./statestore/pebble", run: "TestEveryOperationOfTheDiskFails",
+	},
+}

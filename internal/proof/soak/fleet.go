@@ -1,0 +1,415 @@
+package soak
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/oncemill/oncemill/internal/proof/soak/network"
+	"github.com/oncemill/oncemill/metrics"
+)
+
+// fleet are the worker processes.
+type fleet struct {
+	command  func() *exec.Cmd
+	order    Order // without what differs between processes
+	dir      string
+	log      io.Writer
+	timeline *Timeline
+
+	mu struct {
+		sync.Mutex
+		members []*member
+		changed chan struct{} // closed and replaced whenever a member has changed
+		ending  bool
+		died    []error
+		pending map[string]pending // by task
+	}
+	wg sync.WaitGroup
+}
+
+// pending is the last word about a task.
+type pending struct {
+	PendingReport
+	at time.Time
+}
+
+// member is one worker process, with its directory and its network. It outlives the processes that it has.
+type member struct {
+	name string
+	dir  string
+	link *network.Link
+
+	// guarded by fleet.mu
+	process *process // nil between two lives
+	wanted  bool     // it should run: when it ends, it has died
+	halted  bool
+	claimed bool // a fault is at it
+	tasks   map[string]metrics.TaskState
+	flows   int  // reports of counts since its start: it has done something
+	left    bool // for good
+}
+
+func newFleet(c *Config, order Order, timeline *Timeline) *fleet {
+	f := &fleet{command: c.Worker, order: order, dir: c.Dir, log: c.Log, timeline: timeline}
+	f.mu.changed, f.mu.pending = make(chan struct{}), map[string]pending{}
+	return f
+}
+
+// add makes a member and starts it.
+func (f *fleet) add() (*member, error) {
+	link, err := network.Listen()
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	m := &member{name: fmt.Sprintf("w%d", len(f.mu.members)+1), link: link, claimed: true}
+	m.dir = filepath.Join(f.dir, m.name)
+	f.mu.members = append(f.mu.members, m)
+	f.mu.Unlock()
+	defer f.release(m)
+	return m, f.start(m)
+}
+
+// start starts the process of a member.
+func (f *fleet) start(m *member) error {
+	o := f.order
+	o.Instance, o.StateDir, o.Door = m.name, m.dir, m.link.Door()
+	o.Workers = 1 + (len(m.name)+int(m.name[len(m.name)-1]))%2
+	f.timeline.life(m.name, Starting, 0)
+	f.mu.Lock()
+	m.tasks, m.flows, m.halted, m.wanted = map[string]metrics.TaskState{}, 0, false, true
+	f.mu.Unlock()
+	p, err := startProcess(f.command(), o, f.log, func(r Report) { f.told(m, r) })
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	m.process = p
+	f.changeLocked()
+	f.mu.Unlock()
+	f.wg.Go(func() { f.watch(m, p) })
+	return nil
+}
+
+// restartPause is between the end of a process that nobody has killed and its next start, as a supervisor would have it.
+const restartPause = time.Second
+
+// watch waits for the end of a process. One that nobody has ended is started again, and what it said is kept.
+func (f *fleet) watch(m *member, p *process) {
+	p.gone()
+	f.mu.Lock()
+	died := m.wanted && m.process == p
+	if m.process == p {
+		m.process = nil
+	}
+	if died {
+		m.tasks = nil
+		f.mu.died = append(f.mu.died, p.died())
+	}
+	ending := f.mu.ending
+	f.changeLocked()
+	f.mu.Unlock()
+	if !died || ending {
+		return
+	}
+	f.timeline.life(m.name, Gone, 0)
+	f.timeline.note("%s ended by itself: %v", m.name, p.died())
+	<-time.After(restartPause)
+	f.mu.Lock()
+	again := m.wanted && m.process == nil && !f.mu.ending
+	f.mu.Unlock()
+	if again {
+		if err := f.start(m); err != nil {
+			f.timeline.note("%s cannot be started again: %v", m.name, err)
+		}
+	}
+}
+
+// told takes note of a report.
+func (f *fleet) told(m *member, r Report) {
+	f.timeline.report(m.name, r)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case r.Task != nil && m.tasks != nil:
+		if r.Task.State == metrics.TaskClosed {
+			delete(m.tasks, r.Task.Task)
+		} else {
+			m.tasks[r.Task.Task] = r.Task.State
+		}
+		f.lifeLocked(m)
+		f.changeLocked()
+	case r.Counts != nil && r.Counts.Commits > 0:
+		m.flows++
+		f.changeLocked()
+	case r.Pending != nil:
+		f.mu.pending[r.Pending.Task] = pending{*r.Pending, time.Now()}
+	}
+}
+
+func (f *fleet) lifeLocked(m *member) {
+	running := 0
+	for _, state := range m.tasks {
+		if state == metrics.TaskRunning {
+			running++
+		}
+	}
+	life := Working
+	if running == 0 {
+		life = Starting
+	}
+	f.timeline.life(m.name, life, running)
+}
+
+func (f *fleet) changeLocked() {
+	close(f.mu.changed)
+	f.mu.changed = make(chan struct{})
+}
+
+// atWork says that a member runs tasks and has committed something since its start.
+func (m *member) atWork() bool {
+	if m.process == nil || m.halted || m.flows == 0 {
+		return false
+	}
+	for _, state := range m.tasks {
+		if state == metrics.TaskRunning {
+			return true
+		}
+	}
+	return false
+}
+
+// claim waits for a member that is at work and that no other fault is at: the one that want names, counted over all, or the
+// next. Release it.
+func (f *fleet) claim(ctx context.Context, want int, fits func(*member) bool) (*member, error) {
+	for {
+		f.mu.Lock()
+		changed := f.mu.changed
+		for i := range f.mu.members {
+			m := f.mu.members[(want+i)%len(f.mu.members)]
+			if m.wanted && !m.claimed && m.atWork() && (fits == nil || fits(m)) {
+				m.claimed = true
+				f.mu.Unlock()
+				return m, nil
+			}
+		}
+		f.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (f *fleet) release(m *member) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m.claimed = false
+	f.changeLocked()
+}
+
+// running is how many members are meant to run.
+func (f *fleet) running() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for _, m := range f.mu.members {
+		if m.wanted {
+			n++
+		}
+	}
+	return n
+}
+
+// take says that the process of a claimed member is about to be ended, and returns it.
+func (f *fleet) take(m *member) *process {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m.wanted = false
+	p := m.process
+	m.process, m.tasks = nil, nil
+	return p
+}
+
+// kill kills the process of a claimed member.
+func (f *fleet) kill(m *member) {
+	if p := f.take(m); p != nil {
+		p.kill()
+	}
+	f.timeline.life(m.name, Gone, 0)
+}
+
+// stop stops the process of a claimed member in good order.
+func (f *fleet) stop(ctx context.Context, m *member) error {
+	p := f.take(m)
+	if p == nil {
+		return nil
+	}
+	err := p.stop(ctx)
+	f.timeline.life(m.name, Gone, 0)
+	return err
+}
+
+// halt halts the process of a claimed member, or lets it go on.
+func (f *fleet) halt(m *member, halted bool) error {
+	f.mu.Lock()
+	p := m.process
+	m.halted = halted
+	f.changeLocked()
+	f.mu.Unlock()
+	if p == nil {
+		return errors.New("it has ended by itself")
+	}
+	if !halted {
+		f.mu.Lock()
+		f.lifeLocked(m)
+		f.mu.Unlock()
+		return p.child.Signal(goOnSignal)
+	}
+	f.timeline.life(m.name, Halted, 0)
+	return p.child.Signal(haltSignal)
+}
+
+// wipe takes the disk of a member that does not run.
+func (f *fleet) wipe(m *member) error { return os.RemoveAll(m.dir) }
+
+// stopAll stops all processes in good order, all at once.
+func (f *fleet) stopAll(ctx context.Context) error {
+	f.mu.Lock()
+	f.mu.ending = true
+	members := append([]*member(nil), f.mu.members...)
+	f.mu.Unlock()
+	errs := make([]error, len(members))
+	var wg sync.WaitGroup
+	for i, m := range members {
+		wg.Go(func() { errs[i] = f.stop(ctx, m) })
+	}
+	wg.Wait()
+	f.wg.Wait()
+	return errors.Join(errs...)
+}
+
+// close kills what still runs, and takes the networks down.
+func (f *fleet) close() {
+	f.mu.Lock()
+	f.mu.ending = true
+	members := append([]*member(nil), f.mu.members...)
+	f.mu.Unlock()
+	for _, m := range members {
+		if p := f.take(m); p != nil {
+			p.kill()
+		}
+	}
+	f.wg.Wait()
+	for _, m := range members {
+		m.link.Close()
+	}
+}
+
+// dirs are the state directories that exist.
+func (f *fleet) dirs() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var dirs []string
+	for _, m := range f.mu.members {
+		if _, err := os.Stat(m.dir); err == nil {
+			dirs = append(dirs, m.dir)
+		}
+	}
+	return dirs
+}
+
+// instances are the static group members of all processes there ever were.
+func (f *fleet) instances() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var names []string
+	for _, m := range f.mu.members {
+		names = append(names, m.instances()...)
+	}
+	return names
+}
+
+// most is how many workers a process has at most.
+const most = 2
+
+func (m *member) instances() []string {
+	var names []string
+	for i := range most {
+		names = append(names, fmt.Sprintf("%s-%d", m.name, i))
+	}
+	return names
+}
+
+// ended are the processes that nobody has ended.
+func (f *fleet) ended() []error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]error(nil), f.mu.died...)
+}
+
+// idle says that each of the tasks has said after a time that it has no retries and no wall-clock timers left.
+func (f *fleet) idle(tasks int, after time.Time) (bool, string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	heard, alarms, parked := 0, int64(0), int64(0)
+	for _, p := range f.mu.pending {
+		if p.at.After(after) {
+			heard++
+			alarms += p.Alarms
+			parked += p.Parked
+		}
+	}
+	return heard >= tasks && alarms == 0 && parked == 0,
+		fmt.Sprintf("%d of %d tasks have been heard, %d timers of the wall clock and %d records wait", heard, tasks, alarms, parked)
+}
+
+// name is the name of a member, counted over all.
+func (f *fleet) name(n int) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mu.members[n%len(f.mu.members)].name
+}
+
+// markLeft says that a stopped member does not come back by itself.
+func (f *fleet) markLeft(m *member) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m.left = true
+}
+
+// claimLeft claims a member that has left, or returns nil.
+func (f *fleet) claimLeft() *member {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, m := range f.mu.members {
+		if m.left && !m.claimed {
+			m.left, m.claimed = false, true
+			return m
+		}
+	}
+	return nil
+}
+
+// runningTasks is how many tasks run, with a channel that is closed when that may have changed.
+func (f *fleet) runningTasks() (int, <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for _, m := range f.mu.members {
+		for _, state := range m.tasks {
+			if state == metrics.TaskRunning {
+				n++
+			}
+		}
+	}
+	return n, f.mu.changed
+}

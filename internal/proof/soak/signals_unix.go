@@ -1,0 +1,11 @@
+//go:build unix
+
+package soak
+
+import "syscall"
+
+// The signals of a pause.
+const (
+	haltSignal = syscall.SIGSTOP
+	goOnSignal = syscall.SIGCONT
+)

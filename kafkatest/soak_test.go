@@ -1,0 +1,172 @@
+//go:build kafka
+
+package kafkatest
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/oncemill/oncemill/internal/proof/judge"
+	"github.com/oncemill/oncemill/internal/proof/soak"
+	"github.com/oncemill/oncemill/kafkatest/kafkaproc"
+	"github.com/oncemill/oncemill/kafkatest/soakproc"
+)
+
+// Of the long form: go test -tags kafka -timeout 2h -run 'TestSoak' ./kafkatest -soak 20m
+var (
+	soakLength   = flag.Duration("soak", 0, "length of the soaks; 0: about a minute each")
+	soakRecords  = flag.Int64("soak.records", 0, "messages of each soak; 0: 2 million in 20 minutes, 600 a second in the short form")
+	soakSeed     = flag.Uint64("soak.seed", 1, "decides traffic and faults of the soaks")
+	soakTimeline = flag.String("soak.timeline", "", "directory for the timelines, the logs of the workers and, if something is wrong, their state")
+)
+
+// soakProgram is the worker's, built once for all tests.
+var soakProgram = sync.OnceValues(func() (string, error) {
+	return soakproc.Build(context.Background(), scratch)
+})
+
+// The short form.
+const (
+	shortSoak      = 75 * time.Second
+	shortSoakOnOne = 45 * time.Second
+	shortRate      = 600 // messages a second
+	longRate       = 2_000_000 / (20 * 60)
+)
+
+// soakConfig is a soak on a cluster.
+func soakConfig(t *testing.T, cluster *kafkaproc.Cluster, length time.Duration, cheat ...string) soak.Config {
+	t.Helper()
+	path, err := soakProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	addrs, err := json.Marshal(cluster.Addrs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := soak.Config{
+		App: unique(t), Seed: *soakSeed, Length: length, Records: int64(length.Seconds() * shortRate), Workers: 3, Partitions: 8,
+		Seeds: cluster.Addrs(), Connection: addrs, Dir: t.TempDir(),
+		Worker: func() *exec.Cmd { return exec.Command(path, cheat...) },
+		Reader: soakproc.Reader{Cluster: cluster},
+		Watch: soak.Watch{
+			Stage:  func(text string, _ int64) { t.Logf("%s: %s", time.Now().Format(time.TimeOnly), text) },
+			Struck: func(s soak.Struck) { t.Logf("%d..%d ms %s %s%s: %s", s.From, s.To, s.Kind, s.Worker, s.Broker, s.Text) },
+		},
+	}
+	if *soakLength > 0 && len(cheat) == 0 {
+		c.Length, c.Records = *soakLength, int64(soakLength.Seconds()*longRate)
+	}
+	if *soakRecords > 0 && len(cheat) == 0 {
+		c.Records = *soakRecords
+	}
+	return c
+}
+
+// runSoak runs a soak that must be clean, and leaves its timeline.
+func runSoak(t *testing.T, c soak.Config) {
+	t.Helper()
+	dir := *soakTimeline
+	if dir == "" {
+		dir = t.TempDir()
+	} else if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(dir, c.App+".log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	c.Log = log
+	result, err := soak.Run(t.Context(), c)
+	if result != nil {
+		leavePage(t, filepath.Join(dir, c.App+".html"), result)
+		fmt.Printf("proof: soak: %s: seed %d, %d messages, %v, transaction.version %d, faults %v, restores %v\n", t.Name(), c.Seed,
+			result.Messages, c.Length, result.Transactions, result.Done, result.Timeline.Restores())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(result.Verdict)
+	if !result.Verdict.Clean() {
+		t.Error("the judge has found violations")
+	}
+	if missing := result.Missing(); len(missing) > 0 {
+		t.Errorf("too few of the faults %v: %v of %v", missing, result.Done, result.Wanted)
+	}
+	for _, ended := range result.Ended {
+		t.Error(ended)
+	}
+	if t.Failed() && *soakTimeline != "" {
+		if err := os.CopyFS(filepath.Join(dir, c.App+".state"), os.DirFS(c.Dir)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func leavePage(t *testing.T, path string, result *soak.Result) {
+	t.Helper()
+	page, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer page.Close()
+	if err := soak.WritePage(page, result, "of this source"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSoakOnThreeBrokers is the soak on three brokers with every kind of fault, also of brokers.
+func TestSoakOnThreeBrokers(t *testing.T) {
+	cluster := ownCluster(t, kafkaproc.Config{Brokers: 3, HeapMB: 384, Extra: shortSessions})
+	c := soakConfig(t, cluster, shortSoak)
+	c.Brokers = soakproc.Brokers{Cluster: cluster}
+	runSoak(t, c)
+}
+
+// TestSoakOnTransactionVersion1 is the soak on one broker with the older transaction protocol. The broker is restarted, not killed.
+func TestSoakOnTransactionVersion1(t *testing.T) {
+	cluster := ownCluster(t, kafkaproc.Config{TransactionVersion: 1, Extra: shortSessions})
+	c := soakConfig(t, cluster, shortSoakOnOne)
+	c.Brokers = soakproc.Brokers{Cluster: cluster, Gently: true}
+	runSoak(t, c)
+}
+
+// TestSoakFindsCheats runs workers that cheat. The judge must find each, as what it is.
+func TestSoakFindsCheats(t *testing.T) {
+	want := map[string][]judge.Kind{
+		soakproc.Forgetful:  {judge.Doubled, judge.Wrong},
+		soakproc.Dirty:      {judge.Wrong, judge.State},
+		soakproc.Breaking:   {judge.Lost, judge.State},
+		soakproc.Scribbling: {judge.State},
+	}
+	for _, cheat := range soakproc.Cheats() {
+		t.Run(cheat, func(t *testing.T) {
+			t.Parallel()
+			c := soakConfig(t, shared, 20*time.Second, cheat)
+			c.Workers, c.Records, c.Counts, c.Log = 2, 4_000, soak.Counts{soak.Kill: 4, soak.Restart: 2}, io.Discard
+			result, err := soak.Run(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Log(result.Verdict)
+			found := []judge.Kind{}
+			for kind := range result.Verdict.Counts {
+				found = append(found, kind)
+			}
+			if result.Clean() || !slices.ContainsFunc(want[cheat], func(k judge.Kind) bool { return slices.Contains(found, k) }) {
+				t.Errorf("found %v, want one of %v", found, want[cheat])
+			}
+		})
+	}
+}

@@ -89,7 +89,7 @@ func (e *Env) Talk(format string, args ...any) {
 
 // builtin are the verbs, in the order of the help.
 var builtin = []Verb{demoVerb, runVerb, dedupVerb, topologyVerb, verifyVerb, devVerb, topicVerb, produceVerb, consumeVerb,
-	benchVerb, configVerb, versionVerb, completionVerb}
+	soakVerb, benchVerb, configVerb, versionVerb, completionVerb}
 
 // Main runs the command line of this process until it is done or interrupted, and returns the exit code. app is nil for the
 // built-in command. The first SIGINT or SIGTERM asks for a clean stop, the second one ends the process at once. A standard

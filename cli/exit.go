@@ -19,7 +19,7 @@ const (
 	ExitOK          = 0
 	ExitFailed      = 1
 	ExitUsage       = 2
-	ExitFinding     = 3 // a check, verify or demo found something
+	ExitFinding     = 3 // a check, verify, demo or soak found something
 	ExitRefused     = 4 // refused for safety; nothing was touched
 	ExitInterrupted = 130
 	ExitUnread      = 141 // nobody reads the output any more, as a shell reports it of other programs
@@ -33,7 +33,7 @@ var exitCodes = []struct {
 	{ExitOK, "done"},
 	{ExitFailed, "it failed"},
 	{ExitUsage, "what was typed, or a setting, cannot be meant"},
-	{ExitFinding, "a check found something: verify, demo"},
+	{ExitFinding, "a check found something: verify, demo, soak"},
 	{ExitRefused, "refused for safety, nothing was touched: a directory in use or not ours, state that does not fit"},
 	{ExitInterrupted, "interrupted"},
 	{ExitUnread, "nobody reads the output any more"},

@@ -60,7 +60,7 @@ func soakConfig(t *testing.T, cluster *kafkaproc.Cluster, length time.Duration, 
 		Worker: func() *exec.Cmd { return exec.Command(path, cheat...) },
 		Reader: soakproc.Reader{Cluster: cluster},
 		Watch: soak.Watch{
-			Stage:  func(text string, _ int64) { t.Logf("%s: %s", time.Now().Format(time.TimeOnly), text) },
+			Stage:  func(text string) { t.Logf("%s: %s", time.Now().Format(time.TimeOnly), text) },
 			Struck: func(s soak.Struck) { t.Logf("%d..%d ms %s %s%s: %s", s.From, s.To, s.Kind, s.Worker, s.Broker, s.Text) },
 		},
 	}

@@ -80,9 +80,18 @@ type Watch struct {
 	Lag func(n int64)
 	// Struck tells of a fault that was done.
 	Struck func(Struck)
-	// Stage tells what is done now, in words. The last ones have a number of things to do, 0 if it is not known.
-	Stage func(text string, total int64)
+	// Stage tells what is done now: one of the stages.
+	Stage func(stage string)
 }
+
+// The stages of a soak.
+const (
+	StageStart   = "start"
+	StageTraffic = "traffic"
+	StageDrain   = "drain"
+	StageStop    = "stop"
+	StageJudge   = "judge"
+)
 
 func (w *Watch) setDefaults() {
 	for _, f := range []*func(int64){&w.Sent, &w.Read, &w.Lag} {
@@ -94,7 +103,7 @@ func (w *Watch) setDefaults() {
 		w.Struck = func(Struck) {}
 	}
 	if w.Stage == nil {
-		w.Stage = func(string, int64) {}
+		w.Stage = func(string) {}
 	}
 }
 

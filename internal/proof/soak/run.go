@@ -98,7 +98,7 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 }
 
 func (s *soak) run(ctx context.Context) (err error) {
-	s.Watch.Stage("topics", 0)
+	s.Watch.Stage(StageStart)
 	if err := s.kafka.create(ctx, s.Partitions, s.replicas(), s.Contact); err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (s *soak) run(ctx context.Context) (err error) {
 	if err := s.underway(ctx); err != nil {
 		return err
 	}
-	s.Watch.Stage("stop", 0)
+	s.Watch.Stage(StageStop)
 	s.timeline.note("everything is drained: the workers are stopped")
 	bounded, cancel := context.WithTimeoutCause(ctx, 2*shutdownTimeout, errors.New("the workers do not stop"))
 	defer cancel()
@@ -168,7 +168,7 @@ func (s *soak) underway(ctx context.Context) error {
 	if err := s.begun(ctx); err != nil {
 		return err
 	}
-	s.Watch.Stage("traffic", s.Records)
+	s.Watch.Stage(StageTraffic)
 	faults := Draw(s.Seed, s.Length, s.result.Wanted)
 	struck := make(chan error, 1)
 	wg.Go(func() { struck <- s.striker.run(beside, faults) })
@@ -181,7 +181,7 @@ func (s *soak) underway(ctx context.Context) error {
 		return err
 	}
 	s.timeline.note("traffic and faults are over: %d messages", s.result.Messages)
-	s.Watch.Stage("drain", 0)
+	s.Watch.Stage(StageDrain)
 	err = s.drain(ctx)
 	s.replayer.mu.Lock()
 	s.result.Replays = s.replayer.mu.sent

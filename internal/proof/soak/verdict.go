@@ -19,7 +19,7 @@ import (
 // judge shows everything to the judge: the logs, the state as the changelogs have it, the positions. Then it compares the stores on
 // disk with the changelogs.
 func (s *soak) judge(ctx context.Context) (*judge.Verdict, error) {
-	s.Watch.Stage("judge", 0)
+	s.Watch.Stage(StageJudge)
 	details, err := s.kafka.admin.ListTopics(ctx, s.kafka.names.Commands)
 	if err = errors.Join(err, details.Error()); err != nil {
 		return nil, failed("Metadata", err)

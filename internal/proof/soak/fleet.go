@@ -216,13 +216,11 @@ func (f *fleet) release(m *member) {
 	f.changeLocked()
 }
 
-// running is how many members are meant to run.
-func (f *fleet) running() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// presentLocked is how many members have not left.
+func (f *fleet) presentLocked() int {
 	n := 0
 	for _, m := range f.mu.members {
-		if m.wanted {
+		if !m.left {
 			n++
 		}
 	}

@@ -98,8 +98,12 @@ func (s *striker) do(ctx context.Context, f Fault, struck *Struck) error {
 	}
 	bounded, cancel := context.WithTimeoutCause(ctx, claimTimeout, errors.New("no worker process came to work that no other fault is at"))
 	defer cancel()
+	var fits func(*member) bool
+	if f.Kind == Leave { // when somebody has joined
+		fits = func(*member) bool { return s.fleet.presentLocked() > s.base }
+	}
 	for {
-		m, err := s.fleet.claim(bounded, f.Worker, nil)
+		m, err := s.fleet.claim(bounded, f.Worker, fits)
 		if err != nil {
 			return err
 		}
@@ -165,14 +169,11 @@ func (s *striker) stop(ctx context.Context, m *member) error {
 
 // leave stops a member for good. Every second one is taken out of the group; the others are missed when their session ends.
 func (s *striker) leave(ctx context.Context, f Fault, m *member, struck *Struck) error {
-	if s.fleet.running() <= s.base {
-		return errors.New("a worker is to leave, and none has joined")
-	}
 	struck.Text = "a clean stop; missed when its session ends"
+	s.fleet.markLeft(m)
 	if err := s.stop(ctx, m); err != nil {
 		return err
 	}
-	s.fleet.markLeft(m)
 	if f.Broker%2 == 0 {
 		struck.Text = "a clean stop; taken out of the group"
 		return again(ctx, func() error { return s.kafka.remove(ctx, m.instances()...) })

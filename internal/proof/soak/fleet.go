@@ -53,7 +53,7 @@ type member struct {
 	claimed bool // a fault is at it
 	tasks   map[string]metrics.TaskState
 	flows   int  // reports of counts since its start: it has done something
-	left    bool // for good
+	left    bool // until a join brings it back
 }
 
 func newFleet(c *Config, order Order, timeline *Timeline) *fleet {

@@ -225,10 +225,13 @@ func (s *soak) begun(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-bounded.Done():
-			return problem.New(problem.Unfinished, "soak", "%d of %d tasks run after %v", running, tasks, startTimeout).Because(context.Cause(bounded))
+			return problem.New(problem.Unfinished, "soak", "%d of %d tasks run after %v", running, tasks, startTimeout).Because(context.Cause(bounded)).WithCure(readWorkers)
 		}
 	}
 }
+
+// readWorkers is the cure of what does not come to its end.
+const readWorkers = "run it again with -v, and read what the workers say"
 
 // mostDeaths is how often each process may end by itself until the first start of all is given up.
 const mostDeaths = 5
@@ -303,7 +306,7 @@ func (s *soak) drain(ctx context.Context) error {
 
 // stuck is the error of a drain that does not come to its end.
 func (s *soak) stuck(saw string) error {
-	return problem.New(problem.Unfinished, "soak", "what was sent does not come out: %s", saw)
+	return problem.New(problem.Unfinished, "soak", "what was sent does not come out: %s", saw).WithCure(readWorkers)
 }
 
 // still says what is not drained; nothing when all positions are at their ends and all dead letters were looked at.

@@ -188,14 +188,14 @@ func showSoak(env *Env, f soakFlags, c *soak.Config) *soakShow {
 		thousands(strconv.FormatInt(f.records, 10)), f.length, strings.Join(c.Seeds, ","))
 	s := &soakShow{progress: env.Progress()}
 	s.sent = s.progress.Task("sent", "messages", f.records)
-	s.read = s.progress.Task("judged", "records", 0)
 	say := func(text string) {
 		if !env.Quiet {
 			fmt.Fprintln(s.progress.Writer(), text)
 		}
 	}
 	began := env.Now()
-	c.Watch.Sent, c.Watch.Read = s.sent.Add, s.read.Add
+	c.Watch.Sent = s.sent.Add
+	c.Watch.Read = func(n int64) { s.read.Add(n) } // not before the stage
 	c.Watch.Struck = func(f soak.Struck) {
 		say(fmt.Sprintf("%8s  %s %s%s: %s", env.Now().Sub(began).Round(time.Second), f.Kind, f.Worker, f.Broker, f.Text))
 	}
@@ -205,6 +205,9 @@ func showSoak(env *Env, f soakFlags, c *soak.Config) *soakShow {
 		soak.StageJudge: "the judge reads topics, changelogs and state directories",
 	}
 	c.Watch.Stage = func(stage string) {
+		if stage == soak.StageJudge {
+			s.read = s.progress.Task("judged", "records", 0)
+		}
 		say(fmt.Sprintf("%8s  %s", env.Now().Sub(began).Round(time.Second), stages[stage]))
 	}
 	return s
@@ -212,9 +215,11 @@ func showSoak(env *Env, f soakFlags, c *soak.Config) *soakShow {
 
 func (s *soakShow) end(complete bool) {
 	for _, t := range []*Task{s.sent, s.read} {
-		if complete {
+		switch {
+		case t == nil:
+		case complete:
 			t.Done()
-		} else {
+		default:
 			t.Abort()
 		}
 	}

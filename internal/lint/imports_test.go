@@ -24,7 +24,7 @@ type rule struct {
 }
 
 var rules = []rule{
-	{"github.com/twmb/franz-go/pkg/kgo", []string{".", "streamtest", "cli", "benchmarks", "kafkatest", "examples", "internal/embedded", "internal/logtail", "internal/verify"},
+	{"github.com/twmb/franz-go/pkg/kgo", []string{".", "streamtest", "cli", "benchmarks", "kafkatest", "examples", "internal/embedded", "internal/logtail", "internal/verify", "internal/proof"},
 		"Kafka's client is hidden behind the session; the core and the stores are tested without a broker"},
 	{"github.com/twmb/franz-go/pkg/kfake", []string{"streamtest", "internal/embedded"},
 		"the embedded broker is for development and tests"},

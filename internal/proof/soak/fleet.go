@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/proof/soak/network"
 	"github.com/oncemill/oncemill/metrics"
 )
@@ -29,6 +30,9 @@ type fleet struct {
 		changed chan struct{} // closed and replaced whenever a member has changed
 		ending  bool
 		died    []error
+		refused int                // starts that were refused while brokers were away
+		away    int                // faults that keep brokers away from workers
+		back    time.Time          // the end of the last one
 		pending map[string]pending // by task
 	}
 	wg sync.WaitGroup
@@ -52,8 +56,10 @@ type member struct {
 	halted  bool
 	claimed bool // a fault is at it
 	tasks   map[string]metrics.TaskState
-	flows   int  // reports of counts since its start: it has done something
-	left    bool // until a join brings it back
+	flows   int          // reports of counts since its start: it has done something
+	begun   bool         // a task came to it since its start
+	ended   problem.Code // with which the process ended by itself, as it said
+	left    bool         // until a join brings it back
 }
 
 func newFleet(c *Config, order Order, timeline *Timeline) *fleet {
@@ -84,7 +90,7 @@ func (f *fleet) start(m *member) error {
 	o.Workers = 1 + (len(m.name)+int(m.name[len(m.name)-1]))%2
 	f.timeline.life(m.name, Starting, 0)
 	f.mu.Lock()
-	m.tasks, m.flows, m.halted, m.wanted = map[string]metrics.TaskState{}, 0, false, true
+	m.tasks, m.flows, m.halted, m.wanted, m.begun, m.ended = map[string]metrics.TaskState{}, 0, false, true, false, ""
 	f.mu.Unlock()
 	p, err := startProcess(f.command(), o, f.log, func(r Report) { f.told(m, r) })
 	if err != nil {
@@ -109,8 +115,13 @@ func (f *fleet) watch(m *member, p *process) {
 	if m.process == p {
 		m.process = nil
 	}
+	excused := died && f.excusedLocked(m)
 	if died {
 		m.tasks = nil
+	}
+	if excused {
+		f.mu.refused++
+	} else if died {
 		f.mu.died = append(f.mu.died, p.died())
 	}
 	ending := f.mu.ending
@@ -120,7 +131,11 @@ func (f *fleet) watch(m *member, p *process) {
 		return
 	}
 	f.timeline.life(m.name, Gone, 0)
-	f.timeline.note("%s ended by itself: %v", m.name, p.died())
+	if excused {
+		f.timeline.note("%s could not start, as brokers were away, and is started again (%s)", m.name, m.ended)
+	} else {
+		f.timeline.note("%s ended by itself: %v", m.name, p.died())
+	}
 	<-time.After(restartPause)
 	f.mu.Lock()
 	again := m.wanted && m.process == nil && !f.mu.ending
@@ -132,13 +147,38 @@ func (f *fleet) watch(m *member, p *process) {
 	}
 }
 
+// excuse is how long after a fault of a broker or of the network a start may still be refused because of it: until coordinators have moved.
+const excuse = 30 * time.Second
+
+// excusedLocked says that a process did nothing but refuse to start while brokers were away: an application that starts does not wait for
+// them for long, and leaves it to its supervisor to try again. One that has begun must wait for as long as it takes.
+func (f *fleet) excusedLocked(m *member) bool {
+	away := f.mu.away > 0 || time.Since(f.mu.back) < excuse
+	return away && !m.begun && (m.ended == problem.BrokersUnreachable || m.ended == problem.BrokersRefused)
+}
+
+// away says that a fault keeps brokers away from workers, or that it is over.
+func (f *fleet) away(now bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now {
+		f.mu.away++
+	} else {
+		f.mu.away--
+		f.mu.back = time.Now()
+	}
+}
+
 // told takes note of a report.
 func (f *fleet) told(m *member, r Report) {
 	f.timeline.report(m.name, r)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
+	case r.End != nil:
+		m.ended = r.End.Code
 	case r.Task != nil && m.tasks != nil:
+		m.begun = true
 		if r.Task.State == metrics.TaskClosed {
 			delete(m.tasks, r.Task.Task)
 		} else {
@@ -410,4 +450,11 @@ func (f *fleet) runningTasks() (int, <-chan struct{}) {
 		}
 	}
 	return n, f.mu.changed
+}
+
+// refused is how often a process could not start because brokers were away.
+func (f *fleet) refused() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mu.refused
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/oncemill/oncemill/dedup"
+	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/metrics"
 )
 
@@ -95,7 +96,8 @@ type DoubtReport struct {
 
 // EndReport is the last one of a process that ends by itself.
 type EndReport struct {
-	Err string `json:"err,omitempty"`
+	Err  string       `json:"err,omitempty"`
+	Code problem.Code `json:"code,omitempty"`
 }
 
 // VersionReport says what runs.

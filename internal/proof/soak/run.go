@@ -31,6 +31,8 @@ type Result struct {
 	Done   Counts `json:"done"`
 	// Ended are the last words of worker processes that ended by themselves.
 	Ended []string `json:"ended,omitempty"`
+	// Refused is how often a process could not start because brokers were away, and was started again.
+	Refused int `json:"refused"`
 	// Verdict is that of the judge.
 	Verdict  *judge.Verdict `json:"verdict"`
 	Timeline *Timeline      `json:"timeline"`
@@ -86,10 +88,10 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	s.fleet = newFleet(&s.Config, Order{App: c.App, Window: window, Replicas: c.Replicas, Connection: c.Connection}, s.timeline)
 	err = s.run(ctx)
 	s.fleet.close()
-	s.result.Ended = nil
 	for _, ended := range s.fleet.ended() {
 		s.result.Ended = append(s.result.Ended, ended.Error())
 	}
+	s.result.Refused = s.fleet.refused()
 	if !s.KeepTopics {
 		err = errors.Join(err, s.kafka.clean(s.fleet.instances()))
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/oncemill/oncemill/internal/embedded"
+	"github.com/oncemill/oncemill/internal/leaktest"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/proof"
 	"github.com/oncemill/oncemill/internal/proof/judge"
@@ -31,7 +32,7 @@ var changes = map[string]Change{
 func TestMain(m *testing.M) {
 	name := os.Getenv(workerVariable)
 	if name == "" {
-		os.Exit(m.Run())
+		leaktest.Main(m)
 	}
 	connect := func(raw json.RawMessage) (c Connection, err error) { return c, json.Unmarshal(raw, &c.Brokers) }
 	err := Work(context.Background(), os.Stdin, os.Stdout, connect, slog.New(slog.NewTextHandler(os.Stderr, nil)), changes[name])

@@ -216,6 +216,8 @@ func (s *striker) disturb(ctx context.Context, f Fault, m *member, struck *Struc
 	}
 	struck.From = s.timeline.since()
 	struck.Text = fmt.Sprintf("%v to %s", f.For.Round(time.Millisecond), who)
+	s.fleet.away(true)
+	defer s.fleet.away(false)
 	m.link.Set(addr, states[f.Kind])
 	err := wait(ctx, f.For)
 	m.link.Set(addr, network.Open)
@@ -239,6 +241,8 @@ func (s *striker) killBroker(ctx context.Context, f Fault, struck *Struck) error
 	}
 	struck.From, struck.Broker = s.timeline.since(), fmt.Sprintf("broker %d", id)
 	struck.Text = fmt.Sprintf("%s, back after %v", f.Place, f.For.Round(time.Millisecond))
+	s.fleet.away(true)
+	defer s.fleet.away(false)
 	if err := s.brokers.Kill(ctx, id); err != nil {
 		return err
 	}

@@ -109,7 +109,7 @@ func (o *Order) run(ctx context.Context, out io.Writer, connect Connect, log *sl
 		tell.flush()
 		end := &EndReport{}
 		if err != nil {
-			end.Err = err.Error()
+			end.Err, end.Code = err.Error(), problem.CodeOf(err)
 		}
 		tell.tell(Report{End: end})
 	}()

@@ -248,7 +248,7 @@ func (a *App) openEngine(dir *directory) (statestore.Engine, error) {
 	if a.cfg.OpenEngine != nil {
 		return a.cfg.OpenEngine(a.cfg.cacheShare())
 	}
-	return pebble.Open(pebble.Config{Dir: dir.enginePath(), CacheBytes: a.cfg.cacheShare(), Logger: a.cfg.Logger})
+	return pebble.OpenOrWipe(pebble.Config{Dir: dir.enginePath(), CacheBytes: a.cfg.cacheShare(), Logger: a.cfg.Logger})
 }
 
 // noteHeld reads which tasks have their state here, so that the group may give them to this process.

@@ -13,6 +13,16 @@ var robustMutants = []mutant{
 		packages: "./statestore/pebble", run: "TestEveryOperationOfTheDiskFails",
 	},
 	{
+		name: "an application stops over a store that cannot be opened", file: "app.go",
+		old: "pebble.OpenOrWipe(pebble.Config{Dir: dir.enginePath()", new: "pebble.Open(pebble.Config{Dir: dir.enginePath()",
+		packages: ".", run: "TestAStoreThatCannotBeOpenedIsBegunAnew",
+	},
+	{
+		name: "a table that is gone taken for an error of the disk", file: "statestore/pebble/pebble.go",
+		old: "	if errors.Is(err, os.ErrNotExist) { //", new: "	if false { //",
+		packages: "./statestore/pebble", run: "TestAnEngineThatCannotBeOpenedIsWiped",
+	},
+	{
 		name: "a failed ingest leaves its tables behind", file: "statestore/pebble/ingest.go",
 		old: "	for _, p := range s.paths {\n		_ = s.engine.cfg.FS.Remove(p)\n	}\n", new: "",
 		packages: "./statestore/pebble", run: "TestAFailedIngestChangesNothing",

@@ -53,7 +53,7 @@ func (d *crashDisk) String() string { return "crash disk" }
 // open opens the engine. fatal is called when the engine wants the process to end.
 func (d *crashDisk) open(cacheBytes int64, fatal func(string)) (statestore.Engine, error) {
 	d.opened.Store(false)
-	engine, err := pebble.Open(pebble.Config{Dir: engineDir, FS: errorfs.Wrap(d.mem, d), CacheBytes: cacheBytes, Fatal: func(message string) {
+	engine, err := pebble.OpenOrWipe(pebble.Config{Dir: engineDir, FS: errorfs.Wrap(d.mem, d), CacheBytes: cacheBytes, Fatal: func(message string) {
 		fatal(message)
 		runtime.Goexit() // as the end of the process would
 	}})

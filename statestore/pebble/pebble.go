@@ -102,6 +102,9 @@ func Open(cfg Config) (*Engine, error) {
 	// and everything in it, is gone after a crash of the machine.
 	e.options.FS = &markerFS{FS: cfg.FS, fatal: logger{e}.Fatalf}
 	db, err := pdb.Open(cfg.FS.PathJoin(cfg.Dir, "tables"), e.options)
+	if errors.Is(err, os.ErrNotExist) { // a table that the MANIFEST names, as where the MANIFEST lost its end
+		return nil, problem.Wrap(problem.StoreCorrupt, cfg.Dir, err)
+	}
 	if err != nil {
 		return nil, e.wrap(err)
 	}
@@ -115,6 +118,21 @@ func Open(cfg Config) (*Engine, error) {
 	e.options.EnsureDefaults()
 	e.memTableBytes = db.Metrics().MemTable.Size
 	return e, nil
+}
+
+// OpenOrWipe is Open for those who can restore what was in the engine: one that is so damaged that it cannot be opened is wiped, which
+// is logged, and begun anew.
+func OpenOrWipe(cfg Config) (*Engine, error) {
+	e, err := Open(cfg)
+	if problem.CodeOf(err) != problem.StoreCorrupt {
+		return e, err
+	}
+	cfg.setDefaults()
+	cfg.Logger.Error("the local store is so damaged that it cannot be opened; it is dropped, and all tasks are restored from their changelogs", "err", err)
+	if wipeErr := Wipe(cfg.FS, cfg.Dir); wipeErr != nil {
+		return nil, errors.Join(err, wipeErr)
+	}
+	return Open(cfg)
 }
 
 // Wipe removes an engine that is not open: the way out of one that cannot be opened.

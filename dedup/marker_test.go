@@ -180,6 +180,9 @@ func TestRecordedOutputsKeepTheirBytes(t *testing.T) {
 		}
 		m := Marker{outputs: appendOutputs(nil, outputs)}
 		got, err := m.Outputs()
+		for i := range m.outputs { // the store uses the memory of a value again
+			m.outputs[i] = ^m.outputs[i]
+		}
 		if err != nil || !reflect.DeepEqual(got, outputs) {
 			t.Fatalf("%+v\ncame back as %+v, %v", outputs, got, err)
 		}

@@ -69,4 +69,8 @@ var foundMutants = []mutant{
 		"./streamtest", "TestR12Parked"),
 	change("the last failure of a record counts, not the first", "internal/task/call.go", `if t.failed != nil || err == nil {`, `if err == nil {`,
 		"./streamtest", "TestSwallowed"),
+	change("a duplicate is answered with its own time", "internal/task/host.go", `Timestamp: time.UnixMilli(o.TimestampMillis), ID`, `Timestamp: t.current.time(), ID`,
+		"./streamtest", "TestS6ReplayGives"),
+	change("recorded outputs share the memory of their marker", "dedup/output.go", `decodeOutputs(append([]byte(nil), m.outputs...))`, `decodeOutputs(m.outputs)`,
+		"./dedup", "TestRecordedOutputs"),
 }

@@ -34,8 +34,8 @@ var ruleMutants = []mutant{
 		"./streamtest", "TestR7"),
 	change("tasks of another topology are taken over", "restore.go", `return j.w.app.checkStateHash(j.id.SubTopology, j.meta)`, `return nil`,
 		"./streamtest", "TestR9Tasks"),
-	change("a start does not look at who wrote the changelogs", "compatible.go", `if a.remembers || !slices.ContainsFunc`, `if true || !slices.ContainsFunc`,
-		".", "TestChangelogsOfAnotherTopology"),
+	change("changelogs of another topology are served", "compatible.go", `if a.remembers || committed.StateHash == now ||`, `if true || a.remembers || committed.StateHash == now ||`,
+		"./streamtest", "TestR9AnotherTopology"),
 	change("a dead letter leaves no marker", "internal/task/settle.go", "			return err\n		}\n		return t.concludeFailed(s, &d, dedup.DeadLettered)", "			return err\n		}\n		return nil",
 		"./streamtest", "TestR10"),
 	change("a skipped record leaves no marker", "internal/task/settle.go", `return t.concludeFailed(s, &d, dedup.Skipped)`, `return nil`,
@@ -115,7 +115,7 @@ var ruleMutants = []mutant{
 		"./streamtest", "TestHandlerThatIsTooSlowAlone"),
 	change("old brokers are not told the group of the offsets", "session.go", "	if s.oldTxns {\n		if err", "	if false {\n		if err",
 		"./streamtest", "TestBrokersWithout"),
-	change("a member is new with every start", "member.go", "		kgo.InstanceID(instance),\n", "",
+	change("a member is new with every start", "worker.go", `instance := fmt.Sprintf("%s-%d", app.instance, index)`, `instance := fmt.Sprintf("%s-%d-%d", app.instance, index, time.Now().UnixNano())`,
 		"./streamtest", "TestRestartKeeps"),
 
 	// Traps of the patterns.

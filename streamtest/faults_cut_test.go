@@ -192,6 +192,28 @@ func TestMarkersOfEveryLiveBucketSurviveTheCut(t *testing.T) {
 	})
 }
 
+// The oldest live bucket begins behind expired ones: its first marker stays.
+func TestMarkersAreCutBelowTheOldestLiveOne(t *testing.T) {
+	t.Parallel()
+	play(t, setting{}, func(s *scene) {
+		s.c.Pass(2 * window)
+		s.send(account("n", "k", "add 1"))
+		s.c.Settle()
+		s.c.Pass(2 * time.Minute)
+		if start := s.c.Broker().PartitionInfo("ledger-commands-markers-changelog", 0).LogStartOffset; start == 0 {
+			s.t.Fatal("nothing was cut")
+		}
+		s.a.Kill(100)
+		s.a.LoseDisk()
+		s.a.Start()
+		s.c.AwaitTasks(1)
+		s.send(account("n", "k", "add 1"), account("o", "k", "add 1"))
+		s.c.AwaitCommitted("events", 5)
+		s.c.Settle()
+		s.ranOnce("n", "o")
+	})
+}
+
 // Somebody deletes records of a changelog of state while it is restored: that is no cut of expired markers.
 func TestStateIsDeletedFromAChangelogDuringItsRestore(t *testing.T) {
 	t.Parallel()

@@ -15,6 +15,34 @@ import (
 
 // A transaction of one timer holds one timer, whatever else is due, by either clock.
 func TestFireOneFiresOneTimer(t *testing.T) {
+	k, fired := withTimers(t)
+	step := func(n int, raw *record.Raw) error { return k.task.StepOnly(n, raw, start) }
+	setTimers(t, step)
+	want := []string{"w1", "w2", "s1", "s2"}
+	for n := range len(want) + 1 {
+		more, err := k.task.FireOne(start.Add(2 * time.Second))
+		if err != nil || more != (n < len(want)) {
+			t.Fatalf("call %d: fired %v, %v", n+1, more, err)
+		}
+		if due := want[:min(n+1, len(want))]; !slices.Equal(*fired, due) || k.task.Timers() != len(due) {
+			t.Fatalf("after call %d %q fired, %d are counted, want %q", n+1, *fired, k.task.Timers(), due)
+		}
+	}
+}
+
+// The stream-time timers that a record makes due fire with it, before the next record, which another poll may bring.
+func TestStepFiresWhatTheRecordMadeDue(t *testing.T) {
+	k, fired := withTimers(t)
+	setTimers(t, func(n int, raw *record.Raw) error { return k.task.Step(n, raw, start) })
+	if want := []string{"s1", "s2"}; !slices.Equal(*fired, want) {
+		t.Fatalf("%q fired, want %q", *fired, want)
+	}
+}
+
+// withTimers is a task that sets a timer of one second for each record whose value is a clock. The names of those that fired are
+// kept.
+func withTimers(t *testing.T) (*kit, *[]string) {
+	t.Helper()
 	rings := statestore.KeyValue("rings", serde.String(), serde.String())
 	topo := topology.New("app")
 	in := topology.Source(topo, "in", "in", serde.String(), serde.String())
@@ -34,24 +62,19 @@ func TestFireOneFiresOneTimer(t *testing.T) {
 		return nil
 	}
 	topology.Process(topo, "alarm", in, set, topology.OnTimer(rings, ring))
-	k := newKit(t, topo)
+	return newKit(t, topo), &fired
+}
+
+// setTimers sets two timers of each clock, and moves stream time beyond them.
+func setTimers(t *testing.T, step func(input int, raw *record.Raw) error) {
+	t.Helper()
 	for offset, r := range []struct {
 		key, value string
 		after      time.Duration
 	}{{"s1", "stream", 0}, {"w1", "wall", 0}, {"s2", "stream", 0}, {"w2", "wall", 0}, {"t", "touch", 2 * time.Second}} {
 		raw := &record.Raw{Key: []byte(r.key), Value: []byte(r.value), Timestamp: start.Add(r.after), Position: record.Position{Offset: int64(offset)}}
-		if err := k.task.StepOnly(0, raw, start); err != nil {
+		if err := step(0, raw); err != nil {
 			t.Fatal(err)
-		}
-	}
-	want := []string{"w1", "w2", "s1", "s2"}
-	for n := range len(want) + 1 {
-		more, err := k.task.FireOne(start.Add(2 * time.Second))
-		if err != nil || more != (n < len(want)) {
-			t.Fatalf("call %d: fired %v, %v", n+1, more, err)
-		}
-		if due := want[:min(n+1, len(want))]; !slices.Equal(fired, due) || k.task.Timers() != len(due) {
-			t.Fatalf("after call %d %q fired, %d are counted, want %q", n+1, fired, k.task.Timers(), due)
 		}
 	}
 }

@@ -142,6 +142,8 @@ func TestVerifyRefusesWhatItCannotMean(t *testing.T) {
 		{nil, cli.ExitUsage, "which job?"},
 		{[]string{"retail"}, cli.ExitUsage, "no brokers"},
 		{[]string{"retail", "-B", "localhost:1", "--since", "yesterday"}, cli.ExitUsage, "--since yesterday"},
+		{[]string{"retail", "-B", "localhost:1", "--sample", "2"}, cli.ExitUsage, "--sample: \"2\" is no fraction such as 1/100 or 5%"},
+		{[]string{"retail", "-B", "localhost:1", "--temp-dir", "nowhere"}, cli.ExitUsage, "--temp-dir nowhere: there is no such directory"},
 		{[]string{"retail", "-B", "localhost:1", "--state", "nowhere"}, cli.ExitFailed, "there is no such directory"},
 		{[]string{"retail", "-B", "localhost:1", "--state", t.TempDir()}, cli.ExitRefused, "OM302 the directory is not a state directory of ours"},
 		{[]string{"retail", "-B", "127.0.0.1:1", "--timeout", "500ms"}, cli.ExitFailed, "OM401"},

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -47,6 +49,11 @@ type site struct {
 const patience = 5 * time.Minute
 
 func newSite(t *testing.T, topo func() *topology.Topology, partitions int) *site {
+	return newSiteWith(t, topo, partitions, "", patience)
+}
+
+// newSiteWith keeps what lies in Kafka in a directory; empty: in memory.
+func newSiteWith(t *testing.T, topo func() *topology.Topology, partitions int, data string, patience time.Duration) *site {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	plan, err := topo().Build()
@@ -56,7 +63,7 @@ func newSite(t *testing.T, topo func() *topology.Topology, partitions int) *site
 		topics[name] = partitions
 	}
 	s := &site{t: t, ctx: ctx, dir: t.TempDir(), topo: topo, plan: plan}
-	s.broker, err = embedded.Start(embedded.Config{Topics: topics})
+	s.broker, err = embedded.Start(embedded.Config{Topics: topics, DataDir: data})
 	check(t, err)
 	t.Cleanup(func() { check(t, s.broker.Close()) })
 	s.client, err = kgo.NewClient(kgo.SeedBrokers(s.broker.Addrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
@@ -135,6 +142,8 @@ func (s *site) leave() {
 	check(s.t, err)
 }
 
+var errLeft = errors.New("records are left")
+
 // drained reports that every input was committed up to its end.
 func (s *site) drained() bool {
 	names, counts := s.inputs()
@@ -151,14 +160,11 @@ func (s *site) drained() bool {
 	for name, topic := range topics {
 		for p, end := range topic.Ends {
 			// Behind the position there may be the markers of transactions, and nothing else.
-			left := false
-			check(s.t, s.log.Read(s.ctx, name, int32(p), max(0, committed[name][p].Offset), end, func(*record.Raw) error {
-				left = true
-				return nil
-			}))
-			if left {
+			err := s.log.Read(s.ctx, name, int32(p), max(0, committed[name][p].Offset), end, func(*record.Raw) error { return errLeft })
+			if errors.Is(err, errLeft) {
 				return false
 			}
+			check(s.t, err)
 		}
 	}
 	return true
@@ -229,6 +235,14 @@ func (s *site) finds(r *verify.Report, code problem.Code, n int64) {
 	}
 	if f := r.Findings[0]; f.Place == "" || f.Text == "" {
 		s.t.Errorf("the finding says nothing: %+v", f)
+	}
+}
+
+// foundAt demands an example of a code at a place.
+func (s *site) foundAt(r *verify.Report, code problem.Code, place string) {
+	s.t.Helper()
+	if !slices.ContainsFunc(r.Findings, func(f verify.Finding) bool { return f.Code == code && strings.Contains(f.Place, place) }) {
+		s.t.Errorf("no %s at %s: %s", code, place, show(r))
 	}
 }
 

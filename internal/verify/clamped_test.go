@@ -43,9 +43,15 @@ func TestTimestampAheadOfTheClockIsRecognisedAfterStreamTimePassedIt(t *testing.
 		}
 		word(time.Now())
 		word(time.Now().Add(70 * time.Minute))
-		for range 21 {
+		for n := range 21 {
 			word(time.Now())
 			c.Pass(5 * time.Minute)
+			if n == 16 { // stream time has passed it, and its marker is still there
+				word(time.Now())
+				c.Settle()
+				s := siteOf(t, c, &faulty)
+				s.clean(s.verify("", true), verify.CheckMarkers, verify.CheckRerun, verify.CheckRerunKeys)
+			}
 		}
 		c.Settle()
 		must(t, a.Stop())

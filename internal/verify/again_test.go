@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/oncemill/oncemill/internal/graph"
+	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/task"
 	"github.com/oncemill/oncemill/internal/verify"
 	"github.com/oncemill/oncemill/record"
@@ -105,6 +106,51 @@ func TestWhatWasWrittenAgainIsNotMissing(t *testing.T) {
 			if (skipped > 0) != again {
 				t.Errorf("%s, written again %t: %d were not judged for that", c.name, again, skipped)
 			}
+		}
+	}
+}
+
+// expiringLog is a log of which the application has deleted markers after the cut.
+type expiringLog struct {
+	verify.Log
+	topic string
+	asked bool
+}
+
+func (l *expiringLog) Topics(ctx context.Context, names []string) (map[string]verify.Topic, error) {
+	topics, err := l.Log.Topics(ctx, names)
+	if topic, ok := topics[l.topic]; ok && !l.asked {
+		l.asked = true
+		topic.Starts = []int64{0}
+		topics[l.topic] = topic
+	}
+	return topics, err
+}
+
+// Markers that expired while verify read are not demanded; those that were deleted before are.
+func TestMarkersThatExpiredMeanwhileAreNotMissing(t *testing.T) {
+	t.Parallel()
+	s := ledgerSite(t)
+	markers := s.store(statestore.KindMarkers).Changelog
+	all := s.read(markers, 0)
+	bucket := func(i int) string { return string(all[i].Key[:8]) }
+	if bucket(0) == bucket(1) {
+		t.Fatal("the old order and the next one have one bucket: the test shows nothing")
+	}
+	for _, c := range []struct {
+		upTo    int64
+		missing int64
+	}{{all[1].Offset, 1}, {all[len(all)-1].Offset + 1, 5}} {
+		check(t, s.broker.Cluster().DeleteRecords(markers, 0, c.upTo))
+		report, err := verify.Run(s.ctx, verify.Config{Plan: s.plan, Log: &expiringLog{Log: s.log, topic: markers}, Dir: t.TempDir()})
+		if check(t, err); !report.Clean() {
+			t.Errorf("deleted up to %d meanwhile: %s", c.upTo, show(report))
+		}
+		if c := checkOf(t, report, verify.CheckMarkers); c.Checked+c.Skipped != 5 || c.Skipped == 0 {
+			t.Errorf("%+v", c)
+		}
+		if report := s.verify("", false); report.Counts[problem.FindingMarker] < c.missing {
+			t.Errorf("deleted up to %d before: %s", c.upTo, show(report))
 		}
 	}
 }

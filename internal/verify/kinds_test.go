@@ -193,9 +193,12 @@ func (s *ledgerRun) erase(store string, key []byte) {
 }
 
 // fractions are a sample that has an id and one that has not.
-func fractions(id []byte) (in, out string) {
+func fractions(t *testing.T, id []byte) (in, out string) {
 	for of := uint64(2); in == "" || out == ""; of++ {
 		s := verify.Sample{Take: 1, Of: of}
+		if of > 10_000 {
+			t.Fatalf("no sample of ten thousand has %x, or each of them: in %q, out %q", id, in, out)
+		}
 		if s.Has(id) {
 			in = s.String()
 		} else {
@@ -209,6 +212,11 @@ func fractions(id []byte) (in, out string) {
 // if it has its id or key, and --since if it is new or has no age.
 func TestEachKindOfViolationIsFoundOnceInItsPlace(t *testing.T) {
 	t.Parallel()
+	t.Cleanup(func() { // after all of them
+		if !t.Failed() {
+			fmt.Printf("proof: verify: %d kinds of violations, each planted alone and found once in its place\n", len(kinds))
+		}
+	})
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
@@ -254,7 +262,7 @@ func TestEachKindOfViolationIsFoundOnceInItsPlace(t *testing.T) {
 				finds(true, "--sample", "1/1000000")
 				return
 			}
-			in, out := fractions(id)
+			in, out := fractions(t, id)
 			finds(true, "--sample", in)
 			finds(false, "--sample", out)
 		})

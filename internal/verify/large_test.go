@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/cli"
+	"github.com/oncemill/oncemill/internal/leaktest"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/verify"
 	"github.com/oncemill/oncemill/topology"
@@ -31,7 +32,7 @@ const asVerb = "ONCEMILL_TEST_VERB"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asVerb) == "" {
-		os.Exit(m.Run())
+		leaktest.Main(m)
 	}
 	job := cli.Job{Name: "counter", Topology: func() (*topology.Topology, error) { return counter(new(atomic.Bool), false)(), nil }}
 	code := cli.Main(&cli.App{Name: "counter", Jobs: []cli.Job{job}}, os.Args[1:]...)
@@ -60,7 +61,7 @@ func TestVerifyOfALargeRunFindsNothingInBoundedMemory(t *testing.T) {
 	s.run("", 0)
 	t.Logf("processed in %v", time.Since(began).Round(time.Second))
 
-	s.measure(mostMemory, cli.ExitOK, "--state", s.dir)
+	took, peak := s.measure(mostMemory, cli.ExitOK, "--state", s.dir)
 	s.measure(mostMemoryExecute, cli.ExitOK, "--state", s.dir, "--execute")
 	s.measure(mostMemory, cli.ExitOK, "--state", s.dir, "--sample", "1/100")
 
@@ -72,7 +73,9 @@ func TestVerifyOfALargeRunFindsNothingInBoundedMemory(t *testing.T) {
 	}
 	r := s.read("counted", 3)[0]
 	s.produce(&kgo.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers})
-	s.finds(s.verify("", false), problem.FindingDoubled, 1)
+	if s.finds(s.verify("", false), problem.FindingDoubled, 1); !t.Failed() {
+		fmt.Printf("proof: verify of a clean run of %d records: nothing found, in %v with %d MiB; one doubled output found\n", *records, took, peak>>20)
+	}
 }
 
 // load writes that many records with ids of their own, and every tenth of them twice. It returns the number of copies.
@@ -101,7 +104,7 @@ func (s *site) load(n int) (copies int) {
 }
 
 // measure runs the verb as a program of its own, and holds its peak memory against a bound.
-func (s *site) measure(most int64, code int, args ...string) {
+func (s *site) measure(most int64, code int, args ...string) (took time.Duration, peak int64) {
 	s.t.Helper()
 	self, err := os.Executable()
 	check(s.t, err)
@@ -117,11 +120,12 @@ func (s *site) measure(most int64, code int, args ...string) {
 	if err := cmd.Run(); cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != code {
 		s.t.Fatalf("verify %v: %v, want exit code %d\n%s", args, err, code, out.String())
 	}
+	took = time.Since(began).Round(time.Millisecond)
 	text, err := os.ReadFile(memory)
 	check(s.t, err)
-	peak, err := strconv.ParseInt(string(text), 10, 64)
+	peak, err = strconv.ParseInt(string(text), 10, 64)
 	check(s.t, err)
-	s.t.Logf("verify %s: %v, %v of CPU, peak %d MiB", strings.Join(args, " "), time.Since(began).Round(time.Millisecond),
+	s.t.Logf("verify %s: %v, %v of CPU, peak %d MiB", strings.Join(args, " "), took,
 		(cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Round(time.Millisecond), peak>>20)
 	if peak > most {
 		s.t.Errorf("verify %v takes %d MiB, at most %d are promised", args, peak>>20, most>>20)
@@ -130,6 +134,7 @@ func (s *site) measure(most int64, code int, args ...string) {
 	if check(s.t, err); len(left) > 0 {
 		s.t.Errorf("verify %v leaves %v", args, left)
 	}
+	return took, peak
 }
 
 // peakBytes is the most memory that this process had. (What the system reports of a child counts what its parent had when it was

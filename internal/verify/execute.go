@@ -74,7 +74,8 @@ func (r *run) execute(ctx context.Context) (err error) {
 	if x.db, err = statestore.Open(statestore.Config{Engine: engine, MemoryBudget: rerunMemory}); err != nil {
 		return errors.Join(err, engine.Close())
 	}
-	defer func() { err = errors.Join(err, x.db.Close(ctx)) }()
+	defer func() { err = errors.Join(err, x.db.Close(context.WithoutCancel(ctx))) }() // an interrupt leaves nothing open
+
 	for i, name := range r.outputs {
 		x.number[name] = uint16(i)
 	}
@@ -130,7 +131,7 @@ func (x *rerun) task(ctx context.Context, t *taskCut) (err error) {
 		}
 		defer func() { // the disk holds the state of one task at a time
 			cfg.State.Release()
-			err = errors.Join(err, x.db.Drop(ctx, t.id))
+			err = errors.Join(err, x.db.Drop(context.WithoutCancel(ctx), t.id))
 		}()
 	}
 	again, err := task.New(cfg, statestore.Position{})

@@ -4,7 +4,8 @@ package main
 var verifyMutants = []mutant{
 	blind("a timer of no store as a cause", "internal/verify/outputs.go", `!r.hasTimerStore(timer) {`, `false {`, verifyPlanted),
 	blind("a timer without state", "internal/verify/timers.go", `there && have.present {`, `true {`, verifyPlanted),
-	blind("a timer with one key", "internal/verify/timers.go", `		w.broken(alone.value[8:], alone.value[:8], 1)`, ``, verifyPlanted),
+	blind("a timer with its due key only", "internal/verify/timers.go", `		w.broken(alone.value[8:], alone.value[:8], 1)`, ``, verifyPlanted+".*/timer_with"),
+	blind("a timer with its identity key only", "internal/verify/timers.go", `		w.broken(order, values[0][1:9], len(values))`, ``, verifyPlanted+".*/timer_with"),
 	blind("a parked record without a way back", "internal/verify/timers.go", `record && (timer || behind) {`, `true {`, verifyPlanted),
 	blind("a parked record with another marker", "internal/verify/markers.go", `if g.markers == 0 || g.newest.Outcome != dedup.Parked || g.newest.Offset != offset {`, `if offset < 0 {`, verifyPlanted),
 	blind("the stream time of a checkpoint", "internal/verify/tasks.go", `if c.StreamTime != t.meta.StreamTime {`, `if false {`, verifyPlanted),

@@ -135,9 +135,14 @@ var violations = []planted{
 			s.remove(s.plan.Subs[0].Store("balances").Changelog, func(key, _ []byte) bool { return string(key) == "ann" })
 		},
 		code: problem.FindingState, n: 1, place: "store balances", text: `a timer is set on the key "ann", which has no state`},
-	{name: "timer with one of its two keys",
+	{name: "timer with its identity key only",
 		plant: func(s *ledgerRun) {
 			s.removeTimers(func(k task.TimerKey) bool { return k.Due && string(k.Key) == "bob" })
+		},
+		code: problem.FindingState, n: 1, place: "store orders-timers", text: "1 of its two keys"},
+	{name: "timer with its due key only",
+		plant: func(s *ledgerRun) {
+			s.removeTimers(func(k task.TimerKey) bool { return !k.Due && string(k.Key) == "bob" })
 		},
 		code: problem.FindingState, n: 1, place: "store orders-timers", text: "1 of its two keys"},
 	{name: "parked record without a timer, at the head of its queue",

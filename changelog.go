@@ -14,6 +14,7 @@ import (
 	"github.com/oncemill/oncemill/internal/logtail"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/step"
+	"github.com/oncemill/oncemill/internal/task"
 	"github.com/oncemill/oncemill/statestore"
 )
 
@@ -299,6 +300,28 @@ func (j *restoreJob) skipCut(ctx context.Context, byTopic map[string]*restoreLog
 	}
 	j.client.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(l.next)}})
 	return nil
+}
+
+// overtaken reports that another owner has committed since the offsets were fetched: this worker stood still in between, and the group has
+// given it up, which it may not know yet. The ends that were listed need not hold all of that transaction, so the restore looks again, and
+// goes on from what it has. A counter beyond the offsets that does not come from such an owner is left to compare.
+func (j *restoreJob) overtaken(ctx context.Context) (bool, error) {
+	if !j.ours || j.latest.N <= j.meta.N {
+		return false, nil
+	}
+	before := j.meta.N
+	j.meta, j.ours = task.Metadata{}, false
+	if err := j.fetchCommitted(ctx); err != nil {
+		return false, err
+	}
+	if j.ours && j.meta.N <= before {
+		return false, nil
+	}
+	j.w.log.Info("another member has committed while a task was restored; reading on", "task", j.id, "restored", j.latest.N, "before", before, "now", j.meta.N)
+	if j.state.Unwritten() == 0 {
+		return true, nil
+	}
+	return true, j.writeChunk(ctx)
 }
 
 // compare is the last word on a restore: behind means that the changelog lacks what the offsets say was committed.

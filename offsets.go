@@ -101,27 +101,26 @@ func readOffsets(resp *kmsg.OffsetFetchResponse, names map[[16]byte]string, out 
 	return nil
 }
 
-// committedCounter returns the metadata that was committed for a task; the zero Metadata when there is none.
-func committedCounter(ctx context.Context, cl *kgo.Client, known *topics, group string, t *task.Task) (task.Metadata, error) {
+// committedCounter returns the metadata that was committed for a task; ours is false when there is none.
+func committedCounter(ctx context.Context, cl *kgo.Client, known *topics, group string, t *task.Task) (latest task.Metadata, ours bool, err error) {
 	var topics []string
 	for _, in := range t.Inputs() {
 		topics = append(topics, in.Topic)
 	}
 	offsets, err := fetchStable(ctx, cl, known, group, t.ID().Partition, topics)
 	if err != nil {
-		return task.Metadata{}, err
+		return latest, false, err
 	}
-	var latest task.Metadata
 	for _, topic := range topics {
-		m, ours, err := task.DecodeMetadata(offsets[topic].Metadata)
+		m, written, err := task.DecodeMetadata(offsets[topic].Metadata)
 		if err != nil {
-			return task.Metadata{}, err
+			return latest, false, err
 		}
-		if ours && m.N > latest.N {
-			latest = m
+		if written && (!ours || m.N > latest.N) {
+			latest, ours = m, true
 		}
 	}
-	return latest, nil
+	return latest, ours, nil
 }
 
 // isolation of ListOffsets.

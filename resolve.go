@@ -176,14 +176,15 @@ func (s *session) resolve(ctx context.Context, dirty []*running, written map[*ru
 
 // decide compares the counters of the dirty tasks with the committed ones. They were committed in one transaction, so they
 // agree; tasks of which another owner has committed since are lost. Such an owner may have committed the same number, after our
-// transaction was aborted: only number and attempt together are ours.
+// transaction was aborted: only number and attempt together are ours. Without metadata of ours, which an operator's move takes away, the
+// offsets tell nothing: the task is given up and restored, since the changelogs know.
 func (s *session) decide(ctx context.Context, dirty []*running) (outcome, error) {
 	decided := rolledBack
 	for i, r := range dirty {
 		if err := s.w.at(step.Decide); err != nil {
 			return rolledBack, err
 		}
-		m, err := committedCounter(ctx, s.client, s.w.app.topics, s.group, r.task)
+		m, ours, err := committedCounter(ctx, s.client, s.w.app.topics, s.group, r.task)
 		if err != nil {
 			return rolledBack, err
 		}
@@ -194,7 +195,7 @@ func (s *session) decide(ctx context.Context, dirty []*running) (outcome, error)
 		switch {
 		case r.task.IsSealed(&m):
 			this = committed
-		case m.N >= n:
+		case m.N >= n, !ours && n > 1:
 			this = tasksLost
 		case m.N < n-1:
 			return rolledBack, problem.New(problem.InvariantBroken, r.task.ID().String(), "committed counter %d, last known %d", m.N, n-1)

@@ -141,15 +141,21 @@ func (j *restoreJob) restoreState(ctx context.Context) error {
 			remaining += l.end - l.next
 		}
 		j.w.restoreStarted(j.id, j.cause, remaining)
-		err := j.read(ctx)
-		if err == nil {
+		switch err := j.read(ctx); {
+		case errors.Is(err, errShortened):
+			if err := j.startOver(ctx); err != nil {
+				return err
+			}
+			continue
+		case err != nil:
+			return err
+		}
+		overtaken, err := j.overtaken(ctx)
+		if err != nil {
+			return err
+		}
+		if !overtaken {
 			break
-		}
-		if !errors.Is(err, errShortened) {
-			return err
-		}
-		if err := j.startOver(ctx); err != nil {
-			return err
 		}
 	}
 	if err := j.w.at(step.RestoreDone); err != nil {

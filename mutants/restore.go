@@ -187,4 +187,14 @@ var restoreMutants = []mutant{
 		new:      `	case j.ours && j.at.N > j.meta.N && j.w.app.transactionVersion < 0:`,
 		packages: "./streamtest", run: "TestLateOffsetCommit",
 	},
+	{
+		name: "a restore that another owner overtakes is a fault", file: "changelog.go",
+		old: "if !j.ours || j.latest.N <= j.meta.N {", new: "if true {",
+		packages: "./streamtest", run: "TestRestoreThatAnotherOwnerOvertakes",
+	},
+	{
+		name: "an outcome without metadata is a fault", file: "resolve.go",
+		old: "case m.N >= n, !ours && n > 1:", new: "case m.N >= n && (ours || n > 1):",
+		packages: "./streamtest", run: "TestUnknownOutcomeAfterAnOffsetWasMoved",
+	},
 }

@@ -1,0 +1,65 @@
+package streamtest_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/oncemill/oncemill"
+	"github.com/oncemill/oncemill/internal/step"
+	"github.com/oncemill/oncemill/streamtest"
+)
+
+// The model (model/) found what these tests show.
+
+// TestRestoreThatAnotherOwnerOvertakes: the restore of a stands still after it has fetched the offset; meanwhile the group gives a up, and
+// b has the task and commits. The restore of a then finds more in the changelogs than the offset said, and must not take that for a fault.
+func TestRestoreThatAnotherOwnerOvertakes(t *testing.T) {
+	t.Parallel()
+	play(t, with(func(cfg *oncemill.Config) { cfg.SessionTimeout = 10 * time.Second }), func(s *scene) {
+		frozen := s.a.FreezeAt(string(step.ListEnds), 1)
+		s.a.Restart(0)
+		frozen.Await()
+		fetched := s.a.Steps(string(step.FetchOffsets))
+		held, let := lateJoin(s.c)
+		b := s.c.Start("b")
+		<-held
+		s.c.Until("b to have the task", func() bool { return b.Steps(string(step.Start)) == 1 })
+		s.send(account("n", "k", "add 1"))
+		s.c.AwaitCommitted("events", 4)
+		frozen.Thaw()
+		let()
+		s.c.Until("the restore of a to look again", func() bool { return s.a.Steps(string(step.FetchOffsets)) > fetched })
+		s.c.Pass(2 * time.Minute)
+		s.goesOn("p0", "p1")
+		s.ranOnce("m0", "n", "p0", "p1")
+	})
+}
+
+// TestUnknownOutcomeAfterAnOffsetWasMoved: the committed metadata is gone, so that it cannot tell of the first transaction after it whether
+// it was committed. The changelogs can.
+func TestUnknownOutcomeAfterAnOffsetWasMoved(t *testing.T) {
+	t.Parallel()
+	for _, lostRequest := range []bool{true, false} {
+		t.Run(fmt.Sprintf("request lost %v", lostRequest), func(t *testing.T) {
+			playStopped(t, setting{}, func(s *scene, admin *kadm.Client) {
+				s.moveOffset(admin, 0)
+				offsets := kadm.Offsets{} // of the replays, too: the metadata of any input would do
+				offsets.Add(kadm.Offset{Topic: "ledger-commands-replay", LeaderEpoch: -1})
+				if err := admin.CommitAllOffsets(context.Background(), "ledger", offsets); err != nil {
+					s.t.Fatal(err)
+				}
+			}, func(s *scene) {
+				s.unknown(streamtest.Loss{Request: lostRequest}, account("n", "k", "add 5"))
+				s.c.Pass(time.Minute)
+				s.verified()
+				s.wantRunsOf(s.t, "n", map[bool]int{true: 2, false: 1}[lostRequest])
+				s.goesOn("after")
+				s.ranOnce("m0", "waiting", "after")
+			})
+		})
+	}
+}

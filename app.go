@@ -208,6 +208,9 @@ func (a *App) closeState(ctx context.Context) error {
 	defer cancel()
 	told := a.cfg.Steps.At(-1, step.CloseStore)
 	err := a.db.Close(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = problem.New(problem.ShutdownTimeout, "the store", "not closed after %v", a.cfg.ShutdownTimeout)
+	}
 	if tasks := a.db.Unwritten(); len(tasks) > 0 {
 		a.cfg.Logger.Warn("the disk did not take the last checkpoint; nothing is lost: the next start replays what is missing from the changelogs",
 			"tasks", len(tasks))

@@ -39,7 +39,9 @@ func (a *App) wipe(ctx context.Context, cause error) error {
 	a.cfg.Logger.Error("the local store is damaged; it is dropped, and all tasks are restored from their changelogs", "err", cause)
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.ShutdownTimeout)
 	defer cancel()
-	if err := a.db.Reset(ctx); err != nil {
+	if err := a.db.Reset(ctx); errors.Is(err, context.DeadlineExceeded) {
+		return problem.New(problem.StoreIO, "the damaged store", "not dropped after %v", a.cfg.ShutdownTimeout)
+	} else if err != nil {
 		return fmt.Errorf("drop the damaged store: %w", err)
 	}
 	a.mu.Lock()

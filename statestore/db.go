@@ -45,14 +45,13 @@ type DB struct {
 	wake chan struct{} // to the writer: the queue or closing changed
 	done chan struct{} // closed by the writer at its end
 
-	unwritten []TaskID // set by Close
-
 	mu struct {
 		sync.Mutex
 		tasks     map[TaskID]*taskState
 		queue     []*job
 		closing   bool
 		resetting bool
+		unwritten []TaskID // set when the DB is closed
 	}
 }
 
@@ -87,7 +86,7 @@ func Open(cfg Config) (*DB, error) {
 
 // Close writes the queued checkpoints, one try each, stops the writer and closes the engine. Every task must be released. It
 // makes no checkpoint by itself: what is not queued is replayed from the changelog. If ctx ends first, the writer is
-// still at work and the engine stays open.
+// still at work; the engine is closed when it has ended.
 func (db *DB) Close(ctx context.Context) error {
 	db.mu.Lock()
 	if held := db.heldLocked(); len(held) > 0 {
@@ -104,15 +103,29 @@ func (db *DB) Close(ctx context.Context) error {
 	select {
 	case <-db.done:
 	case <-ctx.Done():
+		go func() { // ends with the write that takes so long, and nothing else is left of the store then
+			<-db.done
+			_ = db.close()
+		}()
 		return ctx.Err()
 	}
+	return db.close()
+}
+
+// close lets everything go. The writer has ended.
+func (db *DB) close() error {
+	var unwritten []TaskID
 	for _, st := range db.mu.tasks { // the writer is gone and nobody owns a task
 		if st.isUnwritten() {
-			db.unwritten = append(db.unwritten, st.id)
+			unwritten = append(unwritten, st.id)
 		}
 		db.freeState(st)
 	}
 	clear(db.mu.tasks)
+	slices.SortFunc(unwritten, compareTaskIDs)
+	db.mu.Lock()
+	db.mu.unwritten = unwritten
+	db.mu.Unlock()
 	db.pool.Trim()
 	return db.cfg.Engine.Close()
 }
@@ -132,10 +145,11 @@ func compareTaskIDs(a, b TaskID) int {
 	return cmp.Or(cmp.Compare(a.SubTopology, b.SubTopology), cmp.Compare(a.Partition, b.Partition))
 }
 
-// Unwritten returns, after Close, the tasks of which the engine lacks what was committed last: the next restore replays it.
+// Unwritten returns, after a Close that was in time, the tasks of which the engine lacks what was committed last: the next restore replays it.
 func (db *DB) Unwritten() []TaskID {
-	slices.SortFunc(db.unwritten, compareTaskIDs)
-	return db.unwritten
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.mu.unwritten
 }
 
 func (st *taskState) isUnwritten() bool {

@@ -24,6 +24,8 @@ import (
 	"github.com/oncemill/oncemill/internal/graph"
 	"github.com/oncemill/oncemill/internal/memnet"
 	"github.com/oncemill/oncemill/internal/murmur"
+	"github.com/oncemill/oncemill/internal/task"
+	"github.com/oncemill/oncemill/record"
 	"github.com/oncemill/oncemill/topology"
 )
 
@@ -119,6 +121,7 @@ func newCluster(t *testing.T, o ClusterOptions) *Cluster {
 	c.mu.rng = rand.New(rand.NewPCG(o.Seed, 0))
 	c.mu.joins = map[string][]kmsg.JoinGroupRequestProtocol{}
 	c.wire.cluster = c
+	c.archive.lock = make(chan struct{}, 1)
 	c.trace.began = c.began
 	var err error
 	if c.plan, err = o.Topology.Build(); err != nil {
@@ -194,7 +197,7 @@ func (c *Cluster) NewClient(opts ...kgo.Opt) *kgo.Client {
 
 // dial makes a client that its caller closes.
 func (c *Cluster) dial(opts ...kgo.Opt) (*kgo.Client, error) {
-	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.addresses...), kgo.Dialer(c.wire.dialer("", c.newHost(), func() {})),
+	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.addresses...), kgo.Dialer(c.wire.dialer("", c.newHost(), notPaused)),
 		kgo.DisableClientMetrics(), kgo.MetadataMinAge(10 * time.Millisecond)}, opts...)...)
 }
 
@@ -227,10 +230,35 @@ func (c *Cluster) Produce(topic string, messages ...Message) {
 	}
 }
 
+// ReplayDeadLetter sends a dead letter to the replay topic of its source, as it is replayed by hand (docs/guarantees.md). force is the
+// operator's word that it must run although its marker has expired.
+func (c *Cluster) ReplayDeadLetter(letter record.Raw, force bool) {
+	c.t.Helper()
+	replay, err := task.ReplayOf(c.plan, &letter, force)
+	if err != nil {
+		c.t.Fatalf("streamtest: %v", err)
+	}
+	c.Produce(replay.Topic, Copy(replay).On(replay.Partition))
+}
+
 // Refuse makes the brokers answer requests of a kind with an error, that many times; for ever with -1.
 func (c *Cluster) Refuse(key kmsg.Key, err *kerr.Error, times int) *kfake.FaultHandle {
 	c.trace.fault("brokers refuse %s with %v, %d times", key.Name(), err, times)
 	return c.broker.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: err, Count: times})
+}
+
+// RefuseProcesses is Refuse for requests of processes: what the test itself produces is accepted.
+func (c *Cluster) RefuseProcesses(key kmsg.Key, err *kerr.Error, times int) *kfake.FaultHandle {
+	c.trace.fault("brokers refuse %s of processes with %v, %d times", key.Name(), err, times)
+	return c.broker.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: err, Count: times, When: func(req kmsg.Request) bool {
+		switch r := req.(type) {
+		case *kmsg.ProduceRequest:
+			return r.TransactionID != nil
+		case *kmsg.InitProducerIDRequest:
+			return r.TransactionalID != nil
+		}
+		return true
+	}})
 }
 
 // Recreate deletes a topic and creates it again with the same settings, empty, with another topic id.

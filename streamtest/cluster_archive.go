@@ -3,7 +3,6 @@ package streamtest
 import (
 	"cmp"
 	"slices"
-	"sync"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -14,7 +13,7 @@ import (
 // process is sent. What the engine deletes lies below a committed position, and so below the last stable offset by then. So nothing can
 // be deleted unread, however late the request arrives.
 type archive struct {
-	mu      sync.Mutex // one reader at a time
+	lock    chan struct{} // one reader at a time; no mutex, on which nobody may wait in a bubble for another one who waits
 	records map[string][]record.Raw
 	next    map[string]map[int32]int64 // offsets below it were read, or deleted unread, which is an error
 }
@@ -23,9 +22,9 @@ type archive struct {
 func (c *Cluster) keep() {
 	a := &c.archive
 	for _, topic := range c.opts.Archive {
-		a.mu.Lock()
+		a.lock <- struct{}{}
 		c.keepLocked(topic)
-		a.mu.Unlock()
+		<-a.lock
 	}
 }
 
@@ -72,8 +71,8 @@ func (c *Cluster) Archived(topic string) []record.Raw {
 		c.t.Fatalf("streamtest: %s is not archived", topic)
 	}
 	c.keep()
-	c.archive.mu.Lock()
-	defer c.archive.mu.Unlock()
+	c.archive.lock <- struct{}{}
+	defer func() { <-c.archive.lock }()
 	out := slices.Clone(c.archive.records[topic])
 	slices.SortFunc(out, byPlace)
 	return out

@@ -1,7 +1,9 @@
 package streamtest
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -103,6 +105,9 @@ func (d *crashDisk) content(path string) []byte {
 func (d *crashDisk) damage() (int, error) {
 	dir := d.mem.PathJoin(engineDir, "tables")
 	names, err := d.mem.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil // the engine was never opened
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -1,12 +1,14 @@
 package streamtest_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/oncemill/oncemill"
+	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/step"
 	"github.com/oncemill/oncemill/record"
 	"github.com/oncemill/oncemill/streamtest"
@@ -135,5 +137,26 @@ func TestArchiveHasWhatWasDeleted(t *testing.T) {
 		if again := c.Archived(byProductTopic); len(again) != sent {
 			t.Fatalf("the archive has %d records when it is asked again", len(again))
 		}
+	})
+}
+
+// A clean stop on a disk that is too slow ends in time with an error that has a name, and loses nothing.
+func TestCleanStopOnADiskThatIsTooSlow(t *testing.T) {
+	t.Parallel()
+	play(t, with(func(cfg *oncemill.Config) { cfg.ShutdownTimeout = 10 * time.Second }), func(s *scene) {
+		s.goesOn("n")
+		s.a.SlowDisk(5 * time.Second)
+		began := time.Now()
+		err := s.a.Stop()
+		if took := time.Since(began); took > 40*time.Second {
+			s.t.Errorf("the stop took %v", took)
+		}
+		if !errors.Is(err, &problem.Error{Code: problem.ShutdownTimeout}) || problem.CodeOf(err) == "" {
+			s.t.Fatalf("Run returned %v, want %s", err, problem.ShutdownTimeout)
+		}
+		s.a.SlowDisk(0)
+		s.a.Start()
+		s.goesOn("o")
+		s.ranOnce("n", "o")
 	})
 }

@@ -42,17 +42,21 @@ func (p *Process) Paused() bool {
 	return p.mu.pause != nil
 }
 
-// standStill waits while the process is paused, or for ever short of its death.
+// paused is nil, or a channel that is closed when the process goes on or dies.
+func (p *Process) paused() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.pause == nil {
+		return nil
+	}
+	return p.mu.pause
+}
+
+// standStill waits while the process is paused, or until its death.
 func (p *Process) standStill(run *incarnation) {
-	for {
-		p.mu.Lock()
-		pause := p.mu.pause
-		p.mu.Unlock()
-		if pause == nil {
-			return
-		}
+	for goOn := p.paused(); goOn != nil; goOn = p.paused() {
 		select {
-		case <-pause:
+		case <-goOn:
 		case <-run.killed:
 			return
 		}

@@ -38,8 +38,9 @@ type incarnation struct {
 	host   string
 	app    *oncemill.App
 	cancel context.CancelFunc
-	killed chan struct{} // closed when the process is dead
+	killed chan struct{} // closed when the process is dead or has exited
 	dead   bool          // guarded by Process.mu, as are the next
+	exited bool          // it has ended with an error
 	noted  bool          // somebody has looked at err
 	done   chan struct{} // Run has returned err
 	err    error
@@ -98,7 +99,7 @@ func (p *Process) Start() {
 	cfg := oncemill.Config{
 		Brokers: slices.Clone(p.c.addresses), InstanceID: p.name, Topology: p.c.opts.Topology, MemoryBudget: 32 << 20,
 		Logger:        slog.New(traceLog{trace: &p.c.trace, process: p.name}),
-		ClientOptions: []kgo.Opt{kgo.Dialer(p.c.wire.dialer(p.name, run.host, func() { p.standStill(run) }))},
+		ClientOptions: []kgo.Opt{kgo.Dialer(p.c.wire.dialer(p.name, run.host, p.paused))},
 		OpenEngine: func(cacheBytes int64) (statestore.Engine, error) {
 			return disk.open(cacheBytes, func(message string) {
 				p.c.trace.event("%-4s the engine ends the process: %s", p.name, message)
@@ -124,7 +125,26 @@ func (p *Process) live(ctx context.Context, run *incarnation) {
 	defer close(run.done)
 	defer run.cancel()
 	run.err = run.app.Run(ctx)
+	if run.err != nil {
+		p.exit(run)
+	}
 	p.c.trace.event("%-4s has ended: %v", p.name, run.err)
+}
+
+// exit is the end of a process whose application has given up: what it has left behind, as the writer of a store that could not be
+// closed in time, ends with it. What was written is written.
+func (p *Process) exit(run *incarnation) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if run.dead || run != p.mu.run {
+		return
+	}
+	p.c.net.Isolate(run.host)
+	before := p.mu.disk
+	p.mu.disk = before.crashed(0, p.c.random())
+	p.mu.disk.writes.Store(before.writes.Load())
+	run.exited = true
+	close(run.killed) // who waits for its slow disk waits no longer
 }
 
 func (r *incarnation) ended() bool {
@@ -152,6 +172,12 @@ func (p *Process) Kill(lost int) {
 	}
 }
 
+// KillIfRunning is Kill for a process that may have ended by itself at this moment. It reports whether it has killed it.
+func (p *Process) KillIfRunning(lost int) bool {
+	p.c.trace.fault("kill %s if it runs, %d %% of the unsynced data lost", p.name, lost)
+	return p.kill(lost, true)
+}
+
 func (p *Process) kill(lost int, must bool) bool {
 	run := p.current()
 	if run == nil || run.ended() && must {
@@ -175,7 +201,9 @@ func (p *Process) die(run *incarnation, lost int) bool {
 		p.mu.disk = before.crashed(lost, p.c.random())
 		p.mu.lost = before.lostIn(p.mu.disk, engineDir)
 	}
-	close(run.killed)
+	if !run.exited {
+		close(run.killed)
+	}
 	run.cancel()
 	return true
 }
@@ -290,10 +318,14 @@ func (p *Process) Isolate() {
 	p.c.net.Isolate(p.current().host)
 }
 
-// Heal ends Isolate.
+// Heal ends Isolate. A dead process stays off the network.
 func (p *Process) Heal() {
 	p.c.trace.fault("heal %s", p.name)
-	p.c.net.Heal(p.current().host)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.mu.run.dead {
+		p.c.net.Heal(p.mu.run.host)
+	}
 }
 
 // Tasks are the tasks that the process has, as App.Tasks reports them.

@@ -99,6 +99,11 @@ func (c *Cluster) read(topic string, isolation kgo.IsolationLevel) []record.Raw 
 
 // readSpans reads parts of partitions, until it has heard nothing for a while. What is left of the spans was not read.
 func (c *Cluster) readSpans(topic string, pending map[int32]*span, isolation kgo.IsolationLevel, quiet time.Duration) (out []record.Raw, err error) {
+	return c.readSpansWith(topic, pending, isolation, quiet, func(*kgo.Record) {})
+}
+
+// readSpansWith is readSpans, and shows each record, control records included.
+func (c *Cluster) readSpansWith(topic string, pending map[int32]*span, isolation kgo.IsolationLevel, quiet time.Duration, show func(*kgo.Record)) (out []record.Raw, err error) {
 	from := map[int32]kgo.Offset{}
 	for partition, s := range pending {
 		from[partition] = kgo.NewOffset().At(s.next)
@@ -124,6 +129,7 @@ func (c *Cluster) readSpans(topic string, pending map[int32]*span, isolation kgo
 			if s == nil || s.next >= s.end {
 				continue
 			}
+			show(r)
 			if r.Offset < s.end && !r.Attrs.IsControl() {
 				out = append(out, rawFrom(r))
 			}
@@ -173,11 +179,11 @@ func (c *Cluster) Commits(topic string) map[int32]Commit {
 // Settle waits until every record of every input is processed and committed, those of repartition topics included.
 func (c *Cluster) Settle() {
 	c.t.Helper()
-	c.await("all inputs to be processed", func() bool { return c.unread() == "" })
+	c.await("all inputs to be processed", func() bool { return c.Unread() == "" })
 }
 
-// unread names an input with records above its committed offset.
-func (c *Cluster) unread() string {
+// Unread names an input with records above its committed offset; it is empty when everything is processed and committed.
+func (c *Cluster) Unread() string {
 	info := c.broker.GroupInfo(c.plan.App)
 	for _, s := range c.plan.Subs {
 		for _, in := range s.Inputs {
@@ -195,14 +201,18 @@ func (c *Cluster) unread() string {
 	return ""
 }
 
-// hasRecords tells records from the marks of transactions, over which no position moves.
+// hasRecords tells records, committed or not decided yet, from those of aborted transactions and from the marks of transactions, over
+// which no position moves.
 func (c *Cluster) hasRecords(topic string, partition int32, from int64) bool {
-	for _, r := range c.Uncommitted(topic) {
-		if r.Partition == partition && r.Offset >= from {
-			return true
-		}
+	at := c.broker.PartitionInfo(topic, partition)
+	if at.LastStableOffset < at.HighWatermark {
+		return true
 	}
-	return false
+	records, err := c.readSpans(topic, map[int32]*span{partition: {from, at.LastStableOffset}}, kgo.ReadCommitted(), silence)
+	if err != nil {
+		c.t.Errorf("streamtest: %v", err)
+	}
+	return len(records) > 0
 }
 
 // AwaitTasks waits until the running processes have that many tasks running.

@@ -68,6 +68,7 @@ func (c *Cluster) Lose(l Loss) *LossHandle {
 	c.wire.mu.Lock()
 	defer c.wire.mu.Unlock()
 	c.wire.losses = append(c.wire.losses, h)
+	c.wire.delayed = c.wire.delayed || l.Delay > 0
 	return h
 }
 
@@ -75,7 +76,7 @@ func (c *Cluster) Lose(l Loss) *LossHandle {
 func (w *wire) delays() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.ContainsFunc(w.losses, func(h *LossHandle) bool { return h.loss.Delay > 0 })
+	return w.delayed
 }
 
 // wire is the network between the processes and the brokers, where requests and answers can be told apart.
@@ -83,20 +84,30 @@ type wire struct {
 	cluster *Cluster
 	mu      sync.Mutex
 	losses  []*LossHandle
+	delayed bool // there was a loss with a delay
 }
 
-// dialer dials for a process, which may have to stand still; for the test itself when its name is empty.
-func (w *wire) dialer(process, host string, standStill func()) func(context.Context, string, string) (net.Conn, error) {
+// dialer dials for a process, which may be paused; for the test itself when its name is empty.
+func (w *wire) dialer(process, host string, paused func() <-chan struct{}) func(context.Context, string, string) (net.Conn, error) {
 	dial := w.cluster.net.Dialer(host)
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		standStill()
+		for goOn := paused(); goOn != nil; goOn = paused() {
+			select {
+			case <-goOn:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
 		conn, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		return &wireConn{Conn: conn, wire: w, process: process, standStill: standStill, held: map[uint32]held{}}, nil
+		return &wireConn{Conn: conn, wire: w, process: process, paused: paused, held: map[uint32]held{}, changed: make(chan struct{})}, nil
 	}
 }
+
+// notPaused is the process of the test itself.
+func notPaused() <-chan struct{} { return nil }
 
 // strike finds the loss that a request meets. The test's own clients, which have no process, meet none.
 func (w *wire) strike(process string, key int16, client string) *LossHandle {
@@ -123,14 +134,16 @@ func (w *wire) strike(process string, key int16, client string) *LossHandle {
 // wireConn is a connection of a process. The client writes a request with one call, and reads from one goroutine.
 type wireConn struct {
 	net.Conn
-	wire       *wire
-	process    string
-	standStill func() // while the process is paused
+	wire    *wire
+	process string
+	paused  func() <-chan struct{} // nil, or closed when the process goes on
 
 	mu       sync.Mutex
 	held     map[uint32]held // by correlation id: what happens to the answer
-	deadline time.Time
+	deadline time.Time       // of reads
+	until    time.Time       // of writes
 	closed   bool
+	changed  chan struct{} // closed and replaced with each of these three
 
 	answer []byte // read and not yet handed out
 }
@@ -160,7 +173,9 @@ func requestHeader(p []byte) (key int16, correlation uint32, client string, ok b
 
 // Write passes a request on, unless it gets lost.
 func (c *wireConn) Write(p []byte) (int, error) {
-	c.standStill()
+	if err := c.standStill("write"); err != nil {
+		return 0, err
+	}
 	key, correlation, client, ok := requestHeader(p)
 	if !ok {
 		return c.Conn.Write(p)
@@ -228,8 +243,12 @@ func (c *wireConn) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		<-time.After(latency)
-		c.standStill()
+		if err := c.wait("read", time.After(latency)); err != nil {
+			return 0, err
+		}
+		if err := c.standStill("read"); err != nil {
+			return 0, err
+		}
 		if len(frame) >= 8 {
 			if frame, err = c.receive(frame); err != nil {
 				return 0, err
@@ -280,45 +299,82 @@ func lie(frame []byte, version int16, e *kerr.Error) ([]byte, error) {
 	return resp.AppendTo(frame[:body]), nil // of the same length
 }
 
-// holdStep is how often a held answer looks at the read deadline, which the client may change while it waits.
-const holdStep = 10 * time.Millisecond
+// holdBack lets an answer wait.
+func (c *wireConn) holdBack(d time.Duration) error { return c.wait("read", time.After(d)) }
 
-func (c *wireConn) holdBack(d time.Duration) error {
-	for until := time.Now().Add(d); time.Now().Before(until); {
-		c.mu.Lock()
-		deadline, closed := c.deadline, c.closed
-		c.mu.Unlock()
-		switch {
-		case closed:
-			return net.ErrClosed
-		case !deadline.IsZero() && !time.Now().Before(deadline):
-			return &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
+// standStill waits while the process is paused.
+func (c *wireConn) standStill(op string) error {
+	for goOn := c.paused(); goOn != nil; goOn = c.paused() {
+		if err := wait(c, op, goOn); err != nil {
+			return err
 		}
-		<-time.After(holdStep)
 	}
 	return nil
 }
 
+func (c *wireConn) wait(op string, until <-chan time.Time) error { return wait(c, op, until) }
+
+// wait waits for a channel, or for the end of the connection or of the client's patience. A client that gives up waits for the call to
+// return, and may hold locks meanwhile: who wants those is no longer waiting for time to pass, so in a bubble no time would pass.
+func wait[T any](c *wireConn, op string, until <-chan T) error {
+	for {
+		c.mu.Lock()
+		deadline, closed, changed := c.deadline, c.closed, c.changed
+		if op == "write" {
+			deadline = c.until
+		}
+		c.mu.Unlock()
+		if closed {
+			return net.ErrClosed
+		}
+		var expired <-chan time.Time
+		if !deadline.IsZero() {
+			left := time.Until(deadline)
+			if left <= 0 {
+				return &net.OpError{Op: op, Net: "tcp", Err: os.ErrDeadlineExceeded}
+			}
+			timer := time.NewTimer(left)
+			defer timer.Stop()
+			expired = timer.C
+		}
+		select {
+		case <-until:
+			return nil
+		case <-expired:
+		case <-changed:
+		}
+	}
+}
+
+// change changes what a wait depends on.
+func (c *wireConn) change(set func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	set()
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
 // SetReadDeadline implements net.Conn.
 func (c *wireConn) SetReadDeadline(t time.Time) error {
-	c.mu.Lock()
-	c.deadline = t
-	c.mu.Unlock()
+	c.change(func() { c.deadline = t })
 	return c.Conn.SetReadDeadline(t)
+}
+
+// SetWriteDeadline implements net.Conn.
+func (c *wireConn) SetWriteDeadline(t time.Time) error {
+	c.change(func() { c.until = t })
+	return c.Conn.SetWriteDeadline(t)
 }
 
 // SetDeadline implements net.Conn.
 func (c *wireConn) SetDeadline(t time.Time) error {
-	c.mu.Lock()
-	c.deadline = t
-	c.mu.Unlock()
+	c.change(func() { c.deadline, c.until = t, t })
 	return c.Conn.SetDeadline(t)
 }
 
 // Close implements net.Conn.
 func (c *wireConn) Close() error {
-	c.mu.Lock()
-	c.closed = true
-	c.mu.Unlock()
+	c.change(func() { c.closed = true })
 	return c.Conn.Close()
 }

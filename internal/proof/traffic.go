@@ -3,6 +3,7 @@ package proof
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -30,6 +31,8 @@ type Traffic struct {
 	step   time.Duration
 	clock  time.Time // of the stream
 	sent   int
+	sparse bool
+	last   string    // the id of the last message
 	recent []Message // the last that may be copied soon
 	past   []Message // some older ones of keys with a
 }
@@ -41,6 +44,9 @@ type TrafficOptions struct {
 	Keys int
 	// Epoch is the timestamp of messages of keys with r and d: a time before all others.
 	Epoch time.Time
+	// Sparse copies messages of keys with r and d at once or not at all. Where stream time moves by a window between two messages of
+	// a partition, whether the marker of an older one lives depends on when it was retried or replayed.
+	Sparse bool
 	// Step bounds by how much stream time moves with a message. Default 2 s. The window of the job must be above 25 steps.
 	Step time.Duration
 }
@@ -66,7 +72,7 @@ func NewTraffic(o TrafficOptions) *Traffic {
 	if o.Step == 0 {
 		o.Step = 2 * time.Second
 	}
-	return &Traffic{random: rand.New(rand.NewPCG(o.Seed, 0x7ea)), keys: o.Keys, epoch: o.Epoch, step: o.Step}
+	return &Traffic{random: rand.New(rand.NewPCG(o.Seed, 0x7ea)), keys: o.Keys, epoch: o.Epoch, step: o.Step, sparse: o.Sparse}
 }
 
 // Next makes the next message, to be sent now.
@@ -85,13 +91,15 @@ func (t *Traffic) Next(now time.Time) Message {
 	if !m.Copy {
 		t.remember(m)
 	}
+	t.last = m.ID
 	return m
 }
 
 func (t *Traffic) choose(now time.Time) Message {
 	switch n := t.random.IntN(1000); {
-	case n < 100 && len(t.recent) > 0:
-		m := t.recent[t.random.IntN(len(t.recent))]
+	case n < 100 && len(t.copied()) > 0:
+		from := t.copied()
+		m := from[t.random.IntN(len(from))]
 		m.Copy = true
 		return m
 	case n < 110 && len(t.past) > 0:
@@ -130,6 +138,14 @@ func (t *Traffic) choose(now time.Time) Message {
 	default:
 		return t.fresh(t.key("a"), t.add(), t.stamp())
 	}
+}
+
+// copied are the messages that may be copied now.
+func (t *Traffic) copied() []Message {
+	if !t.sparse {
+		return t.recent
+	}
+	return slices.DeleteFunc(slices.Clone(t.recent), func(m Message) bool { return (m.Key[0] == 'r' || m.Key[0] == 'd') && m.ID != t.last })
 }
 
 func (t *Traffic) fresh(key, value string, at time.Time) Message {

@@ -108,10 +108,14 @@ func (s *session) abort(ctx context.Context) error {
 	if err := s.w.at(step.AbortTxn); err != nil {
 		return err
 	}
-	if err := s.client.AbortBufferedRecords(ctx); err != nil {
+	// After its timeout the broker has aborted the transaction by itself. The client sets no bound: it has been seen to wait for ever for
+	// records that it held back while a broker refused connections.
+	bounded, cancel := context.WithTimeout(ctx, s.w.app.cfg.TransactionTimeout)
+	defer cancel()
+	if err := s.client.AbortBufferedRecords(bounded); err != nil {
 		return err
 	}
-	if err := s.client.EndTransaction(ctx, kgo.TryAbort); err != nil {
+	if err := s.client.EndTransaction(bounded, kgo.TryAbort); err != nil {
 		return err
 	}
 	return s.w.after(step.AbortTxn)

@@ -458,3 +458,26 @@ func (f *fleet) refused() int {
 	defer f.mu.Unlock()
 	return f.mu.refused
 }
+
+// dumpTimeout bounds the wait for processes that write down what they do.
+const dumpTimeout = 10 * time.Second
+
+// dump has all processes write down what their goroutines do, which ends them.
+func (f *fleet) dump() {
+	f.mu.Lock()
+	f.mu.ending = true
+	members := append([]*member(nil), f.mu.members...)
+	f.mu.Unlock()
+	late := time.After(dumpTimeout)
+	for _, m := range members {
+		p := f.take(m)
+		if p == nil || p.child.Signal(dumpSignal) != nil {
+			continue
+		}
+		select {
+		case <-p.child.Exited():
+		case <-late:
+			p.kill()
+		}
+	}
+}

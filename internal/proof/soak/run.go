@@ -308,6 +308,7 @@ func (s *soak) drain(ctx context.Context) error {
 
 // stuck is the error of a drain that does not come to its end.
 func (s *soak) stuck(saw string) error {
+	s.fleet.dump() // into the log of the workers
 	return problem.New(problem.Unfinished, "soak", "what was sent does not come out: %s", saw).WithCure(readWorkers)
 }
 

@@ -80,6 +80,7 @@ func Work(ctx context.Context, in io.Reader, out io.Writer, connect Connect, log
 	if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
 		return fmt.Errorf("the worker's order: %w", err)
 	}
+	log = log.With("process", o.Instance)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	orphaned := make(chan struct{})

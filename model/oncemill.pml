@@ -90,7 +90,7 @@ byte out; /* of step; 0 between steps */
 /* While its worker runs undisturbed, nobody looks at the partitions one by one: the markers may as well come together, or later. */
 #define SEEN_BY_OTHERS(w) (work[w].pc != RUN || owner != w || member[w] != CUR)
 #define CAN_MARK_ABORTED(w) (txn[w].state == PABORT)
-#define CAN_TIME_OUT(w) (txn[w].state == ONGOING && (!UP(w) || overslept[w]))
+#define CAN_TIME_OUT(w) (txn[w].state == ONGOING && (!UP(w) || overslept[w] || IDLES_WITH_OPEN(w)))
 #define CAN_ARRIVE(w) (txn[w].late)
 
 #define CAN_GO_ON(w) (CAN_FENCE(w) || CAN_FETCH(w) || CAN_LIST(w) || CAN_RESTORE(w) || CAN_STEP(w) || CAN_FIRE(w) || CAN_SEAL(w) || CAN_OFFSETS(w) || \

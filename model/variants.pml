@@ -101,7 +101,9 @@
 
 #ifdef NO_FENCE
 #define FENCE_ANSWERS(w) true
+#define IDLES_WITH_OPEN(w) (work[w].pc < RUN) /* nobody ends it but the broker: that it stays open is not what refutes this one */
 #else
+#define IDLES_WITH_OPEN(w) false
 #define FENCE_ANSWERS(w) (txn[w].state == EMPTY || txn[w].state == ONGOING && work[w].pc == RENEW) /* of a process that is down, the broker's timeout aborts it as well */
 #endif
 #ifdef UNSTABLE_FETCH

@@ -58,8 +58,13 @@ var compilerEnv = append(os.Environ(), "GOGC=400")
 
 // targets has each tested package once; the first mutant that needs one waits for the go command.
 type targets struct {
+	limits limits
 	mu     sync.Mutex
 	loaded map[string]func() (*target, error)
+}
+
+func newTargets(l limits) *targets {
+	return &targets{limits: l, loaded: map[string]func() (*target, error){}}
 }
 
 func (ts *targets) load(ctx context.Context, name string) (*target, error) {

@@ -5,7 +5,7 @@
 //	go run ./mutants -run name    those whose name contains "name"
 //
 // It prints mutant, the test that caught it, and the time to catch, and ends with status 1 if one survives, does not
-// compile, or no longer fits the source.
+// compile, or no longer fits the source. Tests that hang have caught a mutant only if they hang again when nothing else runs.
 package main
 
 import (
@@ -37,19 +37,24 @@ type mutant struct {
 	packages, run string
 }
 
-// A mutant may make the suite hang, which counts as caught: go test then names the tests that run. limit is for what go test
-// itself does not end.
-const (
-	testLimit = 90 * time.Second
-	limit     = 4 * time.Minute
-)
+// limits end what hangs. The first run of a mutant's tests may be cut off early, as it says nothing: beside others, slow tests
+// that a mutant survives look like tests that hang. What then hangs alone, for longer, is caught. A build that does not end
+// is a failure of this program, never a catch.
+type limits struct {
+	build, tests, alone time.Duration
+	grace               time.Duration // for tests that their own timeout does not end
+}
+
+var defaultLimits = limits{build: 10 * time.Minute, tests: time.Minute, alone: 90 * time.Second, grace: 20 * time.Second}
 
 type result struct {
 	mutant   mutant
 	caughtBy string
 	// built is the part of took that was spent on the test binary.
 	built, took time.Duration
-	err         error
+	// hung is the test that did not end, with errHung.
+	hung string
+	err  error
 }
 
 // all are the lists of mutants, one of each file.
@@ -65,7 +70,7 @@ func all() []mutant {
 
 func main() {
 	run := flag.String("run", "", "only mutants whose name contains this")
-	parallel := flag.Int("parallel", runtime.NumCPU(), "mutants at a time")
+	parallel := flag.Int("parallel", runtime.GOMAXPROCS(0), "mutants at a time")
 	flag.Parse()
 	var chosen []mutant
 	for _, m := range all() {
@@ -74,7 +79,7 @@ func main() {
 		}
 	}
 	began := time.Now()
-	known := &targets{loaded: map[string]func() (*target, error){}}
+	known := newTargets(defaultLimits)
 	results := make([]result, len(chosen))
 	slots := make(chan struct{}, *parallel)
 	var wg sync.WaitGroup
@@ -82,11 +87,19 @@ func main() {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			results[i] = known.try(m)
-			print(results[i])
+			results[i] = known.try(m, known.limits.tests)
+			if !errors.Is(results[i].err, errHung) {
+				print(results[i])
+			}
 		})
 	}
 	wg.Wait()
+	for i, m := range chosen {
+		if errors.Is(results[i].err, errHung) {
+			results[i] = known.tryAlone(m, results[i])
+			print(results[i])
+		}
+	}
 	failed := 0
 	var built, took time.Duration
 	for _, r := range results {
@@ -111,8 +124,19 @@ func print(r result) {
 	fmt.Printf("caught      %-50s %6.1f s, built in %4.1f s  %s\n", r.mutant.name, r.took.Seconds(), r.built.Seconds(), r.caughtBy)
 }
 
-// try runs the tests of one mutant.
-func (ts *targets) try(m mutant) (r result) {
+// tryAlone decides about a mutant whose tests hung beside others. Nothing else may run.
+func (ts *targets) tryAlone(m mutant, before result) result {
+	r := ts.try(m, ts.limits.alone)
+	if errors.Is(r.err, errHung) {
+		r.caughtBy, r.err = "(hangs, also alone) "+r.hung, nil
+	}
+	r.built += before.built
+	r.took += before.took
+	return r
+}
+
+// try runs the tests of one mutant, each package's for no longer than limit.
+func (ts *targets) try(m mutant, limit time.Duration) (r result) {
 	r.mutant = m
 	began := time.Now()
 	defer func() { r.took = time.Since(began) }()
@@ -125,48 +149,58 @@ func (ts *targets) try(m mutant) (r result) {
 	if err != nil {
 		return result{mutant: m, err: err}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
 	for _, name := range strings.Fields(m.packages) {
 		building := time.Now()
-		cmd, err := ts.command(ctx, m, name, dir, original, changed)
+		t, binary, err := ts.build(name, dir, original, changed)
+		r.built += time.Since(building)
 		if err != nil {
 			r.err = err
 			return r
 		}
-		r.built += time.Since(building)
-		out, err := cmd.CombinedOutput()
-		if r.caughtBy, r.err = judge(out, err, ctx.Err()); !errors.Is(r.err, errSurvived) {
+		r.caughtBy, r.hung, r.err = t.run(binary, m.run, limit, ts.limits.grace)
+		if !errors.Is(r.err, errSurvived) {
 			return r
 		}
 	}
 	return r
 }
 
-// command builds the tests of a package with the changed file, and returns what runs them. Where that is not enough, and for
-// what does not compile, it is the go command that builds and judges.
-func (ts *targets) command(ctx context.Context, m mutant, name, dir, original, changed string) (*exec.Cmd, error) {
+// build makes the test binary of a package with the changed file. Where compiling is not enough, and for what does not compile, it
+// is the go command that builds and judges.
+func (ts *targets) build(name, dir, original, changed string) (*target, string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), ts.limits.build)
+	defer cancel()
 	t, err := ts.load(ctx, name)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	binary, err := t.build(ctx, dir, original, changed)
-	var cmd *exec.Cmd
-	switch {
-	case err == nil:
-		cmd = exec.CommandContext(ctx, binary, "-test.failfast", "-test.paniconexit0", "-test.timeout", testLimit.String(), "-test.run", m.run)
-		cmd.Dir = t.dir
-	case errors.Is(err, errUnusual), errors.Is(err, errBuild):
-		overlay, err := writeOverlay(dir, original, changed)
-		if err != nil {
-			return nil, err
-		}
-		cmd = exec.CommandContext(ctx, "go", "test", "-overlay", overlay, "-count=1", "-failfast", "-vet=off", "-ldflags=-s -w", "-timeout", testLimit.String(), "-run", m.run, name)
-	default:
-		return nil, err
+	if err == nil || !errors.Is(err, errUnusual) && !errors.Is(err, errBuild) {
+		return t, binary, err
 	}
-	cmd.WaitDelay = time.Second
-	return cmd, nil
+	overlay, err := writeOverlay(dir, original, changed)
+	if err != nil {
+		return nil, "", err
+	}
+	binary = filepath.Join(dir, "mutant.test")
+	out, err := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, "-overlay", overlay, "-vet=off", "-ldflags=-s -w", name).CombinedOutput()
+	switch {
+	case ctx.Err() != nil:
+		return nil, "", fmt.Errorf("its build did not end within %v", ts.limits.build)
+	case err != nil:
+		return nil, "", fmt.Errorf("it does not compile:\n%s", out)
+	}
+	return t, binary, nil
+}
+
+// run runs the tests whose names match pattern.
+func (t *target) run(binary, pattern string, limit, grace time.Duration) (caughtBy, hung string, _ error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit+grace)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, "-test.failfast", "-test.paniconexit0", "-test.timeout", limit.String(), "-test.run", pattern)
+	cmd.Dir, cmd.WaitDelay = t.dir, time.Second
+	out, err := cmd.CombinedOutput()
+	return judge(out, err, ctx.Err())
 }
 
 // write puts the changed file into dir.
@@ -249,30 +283,33 @@ var (
 	hungTest   = regexp.MustCompile(`panic: test timed out after \S+\s+running tests:\s+(\S+)`)
 )
 
-var errSurvived = errors.New("it survived")
+var (
+	errSurvived = errors.New("it survived")
+	errHung     = errors.New("its tests hang")
+)
 
-// judge reads the output of the tests: a test has to fail, not the build.
-func judge(out []byte, err, expired error) (caughtBy string, _ error) {
+// judge reads the output of the tests: a test has to fail, or to hang.
+func judge(out []byte, err, expired error) (caughtBy, hung string, _ error) {
 	text := string(out)
 	switch {
-	case strings.Contains(text, "[build failed]"), strings.Contains(text, "[setup failed]"):
-		return "", fmt.Errorf("it does not compile:\n%s", text)
 	case strings.Contains(text, "no tests to run"):
-		return "", errors.New("no test matches its pattern")
+		return "", "", errors.New("no test matches its pattern")
 	case err == nil:
-		return "", errSurvived
-	case expired != nil:
-		return fmt.Sprintf("(hangs: %v)", expired), nil
+		return "", "", errSurvived
+	}
+	// A test that failed before another hung has caught the mutant.
+	if m := failedTest.FindStringSubmatch(text); m != nil {
+		return m[1], "", nil
 	}
 	if m := hungTest.FindStringSubmatch(text); m != nil {
-		return "(hangs) " + m[1], nil
+		return "", m[1], errHung
 	}
-	if m := failedTest.FindStringSubmatch(text); m != nil {
-		return m[1], nil
+	if expired != nil {
+		return "", "(its timeout did not end it)", errHung
 	}
 	if i := strings.Index(text, "panic:"); i >= 0 {
 		line, _, _ := strings.Cut(text[i:], "\n")
-		return line, nil
+		return line, "", nil
 	}
-	return "", fmt.Errorf("go test failed without a failing test:\n%s", text)
+	return "", "", fmt.Errorf("the tests failed without a failing test:\n%s", text)
 }

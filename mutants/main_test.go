@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Every mutant still fits the source: a full run takes minutes and would tell it late. What is compiled is what is written in
@@ -80,9 +81,10 @@ var fixture = map[string]string{
 	"data/d_test.go": "package data\n\nimport \"testing\"\n\nfunc TestName(t *testing.T) {\n\tif Name() != \"data\" || Text != \"text\" {\n\t\tt.Fatal()\n\t}\n}\n",
 }
 
-func TestTheRunnerTellsWhatBecameOfAMutant(t *testing.T) {
+func writeModule(t *testing.T, files map[string]string) {
+	t.Helper()
 	dir := t.TempDir()
-	for name, text := range fixture {
+	for name, text := range files {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
@@ -92,7 +94,11 @@ func TestTheRunnerTellsWhatBecameOfAMutant(t *testing.T) {
 		}
 	}
 	t.Chdir(dir)
-	known := &targets{loaded: map[string]func() (*target, error){}}
+}
+
+func TestTheRunnerTellsWhatBecameOfAMutant(t *testing.T) {
+	writeModule(t, fixture)
+	known := newTargets(defaultLimits)
 	for name, c := range map[string]struct {
 		mutant   mutant
 		caughtBy string
@@ -114,7 +120,7 @@ func TestTheRunnerTellsWhatBecameOfAMutant(t *testing.T) {
 		"twice":                 {mutant{file: "low/low.go", old: "sum", new: "s", packages: "./up", run: "Test"}, "", "times, not once"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := known.try(c.mutant)
+			r := known.try(c.mutant, known.limits.tests)
 			if r.caughtBy != c.caughtBy || (r.err == nil) != (c.err == "") || r.err != nil && !strings.Contains(r.err.Error(), c.err) {
 				t.Errorf("caught by %q, error %v; want %q, %q", r.caughtBy, r.err, c.caughtBy, c.err)
 			}
@@ -122,5 +128,68 @@ func TestTheRunnerTellsWhatBecameOfAMutant(t *testing.T) {
 				t.Error("what does not compile was not left to the go command to judge")
 			}
 		})
+	}
+}
+
+// slow has a test that ends, with a mutant that it survives, one that makes it hang, and one that it fails before it hangs.
+var slow = map[string]string{
+	"go.mod": "module slow\n\ngo 1.26.0\n",
+	"s.go":   "package slow\n\nconst Name = \"a\"\n\nconst More = 0\n",
+	"s_test.go": "package slow\n\nimport (\"testing\"; \"time\")\n\n" +
+		"func TestFirst(t *testing.T) {\n\tif Name == \"c\" {\n\t\tt.Error()\n\t}\n}\n\n" +
+		"func TestSlow(t *testing.T) {\n\tfor began := time.Now(); time.Since(began) < 2*time.Second; began = began.Add(More) {\n\t}\n}\n",
+}
+
+// Tests that are cut off beside others say nothing; a build that is cut off never says anything.
+func TestOnlyTestsThatHangAloneHaveCaughtAMutant(t *testing.T) {
+	writeModule(t, slow)
+	known := newTargets(limits{build: time.Minute, tests: 500 * time.Millisecond, alone: 8 * time.Second, grace: time.Second})
+	survivor := mutant{file: "s.go", old: `"a"`, new: `"b"`, packages: ".", run: "Test"}
+	hanging := mutant{file: "s.go", old: "More = 0", new: "More = 1e9", packages: ".", run: "Test"}
+	failing := mutant{file: "s.go", old: `"a"`, new: `"c"`, packages: ".", run: "TestFirst"}
+	for name, m := range map[string]mutant{"a survivor": survivor, "hangs": hanging} {
+		if r := known.try(m, known.limits.tests); !errors.Is(r.err, errHung) || r.hung != "TestSlow" || r.caughtBy != "" {
+			t.Errorf("%s, cut off: hung %q, caught by %q, error %v", name, r.hung, r.caughtBy, r.err)
+		}
+	}
+	if r := known.tryAlone(survivor, result{took: time.Hour}); !errors.Is(r.err, errSurvived) || r.took < time.Hour {
+		t.Errorf("the survivor, alone: caught by %q, error %v, took %v", r.caughtBy, r.err, r.took)
+	}
+	if r := known.tryAlone(hanging, result{}); r.err != nil || r.caughtBy != "(hangs, also alone) TestSlow" {
+		t.Errorf("hangs, also alone: caught by %q, error %v", r.caughtBy, r.err)
+	}
+	if r := known.try(failing, known.limits.tests); r.err != nil || r.caughtBy != "TestFirst" {
+		t.Errorf("fails: caught by %q, error %v", r.caughtBy, r.err)
+	}
+	known.limits.build = time.Millisecond
+	if r := known.tryAlone(hanging, result{}); r.err == nil || r.caughtBy != "" || !strings.Contains(r.err.Error(), "build did not end") {
+		t.Errorf("a build that is cut off: caught by %q, error %v", r.caughtBy, r.err)
+	}
+}
+
+// What a test prints before its timeout ends it does not change what became of it.
+func TestJudge(t *testing.T) {
+	failed, expired := errors.New("exit status 2"), errors.New("deadline")
+	timeout := "panic: test timed out after 1m0s\n\trunning tests:\n\t\tTestSlow/case (1m0s)\n"
+	for name, c := range map[string]struct {
+		out            string
+		err, expired   error
+		caughtBy, hung string
+		want           error
+	}{
+		"passes":                {"PASS\n", nil, nil, "", "", errSurvived},
+		"fails":                 {"--- FAIL: TestA (0.1s)\nFAIL\n", failed, nil, "TestA", "", nil},
+		"times out":             {timeout, failed, nil, "", "TestSlow/case", errHung},
+		"does not even do that": {"", failed, expired, "", "(its timeout did not end it)", errHung},
+		"fails, then times out": {"--- FAIL: TestA (0.1s)\n" + timeout, failed, nil, "TestA", "", nil},
+		"panics":                {"panic: broken\n\ngoroutine 1", failed, nil, "panic: broken", "", nil},
+	} {
+		caughtBy, hung, err := judge([]byte(c.out), c.err, c.expired)
+		if caughtBy != c.caughtBy || hung != c.hung || !errors.Is(err, c.want) {
+			t.Errorf("%s: caught by %q, hung %q, error %v", name, caughtBy, hung, err)
+		}
+	}
+	if _, _, err := judge(nil, failed, nil); err == nil || errors.Is(err, errHung) || errors.Is(err, errSurvived) {
+		t.Errorf("an end without a word: %v", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/task"
 )
 
@@ -214,7 +215,7 @@ const retryPause = 100 * time.Millisecond
 // retry repeats what may succeed later until ctx ends: once it runs, an application waits an outage out, and says what it waits for.
 func retry(ctx context.Context, what string, fn func() error) error {
 	var cause error
-	var st stall
+	st := stall{since: time.Now()} // the client has tried for long when its first error comes
 	who := waiterOf(ctx)
 	for {
 		err := fn()
@@ -222,7 +223,7 @@ func retry(ctx context.Context, what string, fn func() error) error {
 			return who.goesOn(ctx)
 		}
 		if permanent(err) {
-			return err
+			return refused(what, err)
 		}
 		if cause == nil || ctx.Err() == nil {
 			cause = err // the last one that is more than the end of ctx
@@ -236,6 +237,18 @@ func retry(ctx context.Context, what string, fn func() error) error {
 		case <-time.After(retryPause):
 		}
 	}
+}
+
+// refused gives a code to an answer of the brokers that no waiting mends.
+func refused(what string, err error) error {
+	var ke *kerr.Error
+	switch {
+	case !errors.As(err, &ke), problem.CodeOf(err) != "", errors.Is(err, kerr.InvalidTransactionTimeout): // refusedSetting knows the cure
+		return err
+	case isOneOf(err, kerr.ProducerFenced, kerr.InvalidProducerEpoch):
+		return problem.Wrap(problem.Fenced, what, err)
+	}
+	return problem.Wrap(problem.BrokersRefused, what, err)
 }
 
 // permanent tells errors that no waiting mends.

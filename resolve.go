@@ -118,6 +118,11 @@ func (s *session) abort(ctx context.Context) error {
 	if err := s.client.EndTransaction(bounded, kgo.TryAbort); err != nil {
 		return err
 	}
+	// One that was fenced begins no transaction any more: before transaction.version 2, brokers call one so whose transaction they
+	// have timed out.
+	if _, _, err := s.client.ProducerID(bounded); err != nil {
+		return err
+	}
 	return s.w.after(step.AbortTxn)
 }
 

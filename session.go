@@ -100,6 +100,7 @@ func newSession(ctx context.Context, w *worker) (*session, error) {
 	if err := w.at(step.Fence); err != nil {
 		return nil, err
 	}
+	defer w.awaits("the producer id of " + s.txnID)()
 	err := retry(ctx, "the producer id of "+s.txnID, func() error { return s.connect(ctx, opts) })
 	if err != nil {
 		return nil, fmt.Errorf("initialise transactional id %q: %w", s.txnID, err)
@@ -297,13 +298,19 @@ func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error)
 	if err := s.w.at(step.EndTxn); err != nil {
 		return rolledBack, err
 	}
-	if err := s.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+	if err := s.end(ctx); err != nil {
 		return s.resolve(ctx, dirty, written, err)
 	}
 	if err := s.w.after(step.EndTxn); err != nil {
 		return committed, err
 	}
 	return s.confirm(dirty, written)
+}
+
+// end commits the transaction in Kafka.
+func (s *session) end(ctx context.Context) error {
+	defer s.w.awaits("the commit of a transaction of " + s.txnID)()
+	return s.client.EndTransaction(ctx, kgo.TryCommit)
 }
 
 // flush waits until every promise has come, at most for the transaction's time: after it the broker aborts. The client's own

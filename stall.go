@@ -74,4 +74,13 @@ func (w *worker) stands(_ context.Context, s *stall, what string, cause error) e
 	return nil
 }
 
+// awaits says so when an answer does not come for long: the client tries some requests again for as long as the brokers answer that a
+// transaction is under way. The returned function ends it.
+func (w *worker) awaits(what string) (came func()) {
+	timer := time.AfterFunc(stallPatience, func() {
+		w.log.Warn("all tasks of a worker wait for an answer of the brokers", "for", what, "waited", stallPatience)
+	})
+	return func() { timer.Stop() }
+}
+
 func (w *worker) goesOn(context.Context) error { return nil }

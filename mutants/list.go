@@ -6,7 +6,7 @@ var engineMutants = []mutant{
 	{
 		name: "local apply before the Kafka commit",
 		file: "session.go",
-		old: `	if err := s.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		old: `	if err := s.end(ctx); err != nil {
 		return s.resolve(ctx, dirty, written, err)
 	}
 	if err := s.w.after(step.EndTxn); err != nil {
@@ -17,7 +17,7 @@ var engineMutants = []mutant{
 		new: `	for _, r := range dirty {
 		r.task.Confirm(written[r])
 	}
-	if err := s.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+	if err := s.end(ctx); err != nil {
 		return s.resolve(ctx, dirty, written, err)
 	}
 	s.written = written

@@ -65,6 +65,7 @@ func all() []mutant {
 		restoreMutants,
 		soakMutants,
 		robustMutants,
+		enumerationMutants,
 	)
 }
 

@@ -28,6 +28,8 @@ type crashDisk struct {
 	// opened says that the engine is open. While it opens it holds locks, on which nobody may wait in a bubble for another one who
 	// waits for time to pass.
 	opened atomic.Bool
+	// told, when set, is called then, too.
+	told atomic.Pointer[func()]
 }
 
 // engineDir is where the engine lies on a crashDisk.
@@ -43,8 +45,14 @@ func (d *crashDisk) MaybeError(op errorfs.Op) error {
 	if err := d.writes.Load(); err != nil && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 		return *err
 	}
-	if sync := d.sync.Load(); sync != nil && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData) {
+	if op.Kind != errorfs.OpFileSync && op.Kind != errorfs.OpFileSyncData {
+		return nil
+	}
+	if sync := d.sync.Load(); sync != nil {
 		(*sync)()
+	}
+	if told := d.told.Load(); told != nil {
+		(*told)()
 	}
 	return nil
 }

@@ -101,6 +101,8 @@ func (p *Process) Start() {
 		Logger:        slog.New(traceLog{trace: &p.c.trace, process: p.name}),
 		ClientOptions: []kgo.Opt{kgo.Dialer(p.c.wire.dialer(p.name, run.host, p.paused))},
 		OpenEngine: func(cacheBytes int64) (statestore.Engine, error) {
+			tell := func() { _ = p.at(run, -1, step.Sync) } // a dead process writes to a disk that nobody has
+			disk.told.Store(&tell)
 			return disk.open(cacheBytes, func(message string) {
 				p.c.trace.event("%-4s the engine ends the process: %s", p.name, message)
 				p.die(run, 0)

@@ -47,6 +47,14 @@ func (p *Process) CrashAt(name string, n, lost int) *StepHook {
 	})
 }
 
+// Unsynced is how many bytes of the disk of the process a crash would take if it happened now.
+func (p *Process) Unsynced() int {
+	p.mu.Lock()
+	disk := p.mu.disk
+	p.mu.Unlock()
+	return disk.lostIn(disk.crashed(100, p.c.random()), engineDir)
+}
+
 // CrashAtSync kills the process immediately before its disk syncs a file or directory for the n-th time from now on, in this
 // incarnation: there is always something that is written and not synced. lost is the percentage of it that is lost.
 func (p *Process) CrashAtSync(n, lost int) *StepHook {
@@ -174,7 +182,7 @@ func (p *Process) at(run *incarnation, worker int, s step.Step) error {
 		return true
 	})
 	p.mu.Unlock()
-	if place, _ := step.Of(s); place.Step == s && s != step.Poll && s != step.Process && s != step.ProduceOutputs {
+	if place, _ := step.Of(s); place.Step == s && s != step.Poll && s != step.Process && s != step.Sync && s != step.ProduceOutputs {
 		p.c.trace.event("%-4s worker %d: %s", p.name, worker, s)
 	}
 	for _, h := range due {

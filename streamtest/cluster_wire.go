@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -28,9 +30,13 @@ type Loss struct {
 	// Request loses the request, which is not executed. Otherwise the request is executed and its answer is lost. Either way
 	// the connection breaks.
 	Request bool
-	// Delay, with an answer, holds it back instead of losing it: beyond the client's patience it comes too late. With a
+	// Delay, with an answer or a refusal, holds it back instead of losing it: beyond the client's patience it comes too late. With a
 	// request it lets the lost request arrive after all, when its sender has given up.
 	Delay time.Duration
+	// Refuse lets the request arrive, and the broker answer it with this error instead of executing it; TopLevel is where the
+	// answer says so, as in kfake.Fault.
+	Refuse   *kerr.Error
+	TopLevel bool
 	// Err, with an answer to EndTxn, is what it says instead: the request was executed, and its sender is told otherwise.
 	Err *kerr.Error
 }
@@ -68,7 +74,7 @@ func (c *Cluster) Lose(l Loss) *LossHandle {
 	c.wire.mu.Lock()
 	defer c.wire.mu.Unlock()
 	c.wire.losses = append(c.wire.losses, h)
-	c.wire.delayed = c.wire.delayed || l.Delay > 0
+	c.wire.delayed = c.wire.delayed || l.Delay > 0 && l.Refuse == nil
 	return h
 }
 
@@ -85,6 +91,14 @@ type wire struct {
 	mu      sync.Mutex
 	losses  []*LossHandle
 	delayed bool // there was a loss with a delay
+	sent    map[kmsg.Key]int
+}
+
+// Requests counts what the processes have asked the brokers, by kind.
+func (c *Cluster) Requests() map[kmsg.Key]int {
+	c.wire.mu.Lock()
+	defer c.wire.mu.Unlock()
+	return maps.Clone(c.wire.sent)
 }
 
 // dialer dials for a process, which may be paused; for the test itself when its name is empty.
@@ -116,6 +130,10 @@ func (w *wire) strike(process string, key int16, client string) *LossHandle {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.sent == nil {
+		w.sent = map[kmsg.Key]int{}
+	}
+	w.sent[kmsg.Key(key)]++
 	for _, h := range w.losses {
 		l := &h.loss
 		if int16(l.Key) != key || l.Process != "" && l.Process != process || l.Role != "" && !strings.HasSuffix(client, "-"+l.Role) {
@@ -187,6 +205,12 @@ func (c *wireConn) Write(p []byte) (int, error) {
 	switch {
 	case h == nil:
 		return c.Conn.Write(p)
+	case h.loss.Refuse != nil:
+		c.wire.cluster.trace.fault("%s of %s is answered with %s", kmsg.Key(key).Name(), c.process, h.loss.Refuse.Message)
+		c.wire.cluster.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Key(key)}, Err: h.loss.Refuse, TopLevel: h.loss.TopLevel})
+		if h.loss.Delay == 0 {
+			return c.Conn.Write(p)
+		}
 	case h.loss.Request:
 		c.wire.cluster.trace.fault("a request %s of %s is lost; it arrives after %v (0: never)", kmsg.Key(key).Name(), c.process, h.loss.Delay)
 		if h.loss.Delay > 0 {
@@ -274,6 +298,9 @@ func (c *wireConn) receive(frame []byte) ([]byte, error) {
 	if h.loss.Err != nil {
 		c.wire.cluster.trace.fault("an answer to %s says %s to %s", h.loss.Key.Name(), h.loss.Err.Message, c.process)
 		return lie(frame, h.version, h.loss.Err)
+	}
+	if h.loss.Refuse != nil {
+		return frame, c.holdBack(h.loss.Delay)
 	}
 	if h.loss.Delay == 0 {
 		c.wire.cluster.trace.fault("an answer to %s is lost for %s", h.loss.Key.Name(), c.process)

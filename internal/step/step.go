@@ -59,6 +59,7 @@ const (
 	Freeze Step = "freeze"
 	Ingest Step = "ingest" // the writer of the store
 	Renew  Step = "renew"
+	Sync   Step = "sync" // the disk syncs a file or directory; told by the disks of streamtest
 
 	// Beside and after.
 	AskLeader       Step = "ask-leader"     // whether an input has lost records
@@ -134,6 +135,7 @@ func Places() []Place {
 		{Step: Freeze},
 		{Step: Ingest, Disk: true},
 		{Step: Renew},
+		{Step: Sync, Disk: true},
 
 		{Step: AskLeader, Waits: []string{"ListOffsets", "OffsetForLeaderEpoch"}, Role: "data"},
 		{Step: DeleteRecords, Waits: []string{"DeleteRecords"}, Role: "admin"},

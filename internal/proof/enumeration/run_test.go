@@ -1,0 +1,491 @@
+package enumeration_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/oncemill/oncemill"
+	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/internal/step"
+	"github.com/oncemill/oncemill/streamtest"
+)
+
+// run is a story under way.
+type run struct {
+	t     *testing.T
+	c     *streamtest.Cluster
+	app   application
+	story *story
+	began time.Time
+	look  bool // note what is unsynced
+
+	// The script's goroutine alone:
+	started  []string          // processes that must run
+	standsIn map[string]string // who takes over for whom
+	standIns int
+	sent     int
+	onPhase  func(phase string) // if set, is called when one begins
+	heal     func()             // if set, ends a fault that an application has stopped for
+	outcome  map[string]int     // of processes that ended by themselves: how often, by code
+
+	mu struct {
+		sync.Mutex
+		phase     string
+		counts    map[moment]int // with n 0
+		moments   []moment
+		unsynced  map[moment]bool   // where a crash would lose something
+		faults    []fault           // that are still to come
+		since     map[step.Step]int // steps since the last fault
+		healed    time.Time         // when a fault that is there always ended
+		before    time.Time         // the last transaction or start of a task before that
+		committed time.Time         // and the last one after it
+		struck    int
+		handles   []interface{ Hits() int } // of faults of requests
+		ended     []func()                  // ends of those that last until the outcome is resolved
+		incidents []*incident
+	}
+}
+
+// incident is a process that a fault took out, and what becomes of it.
+type incident struct {
+	fault   fault
+	process *streamtest.Process
+	thaw    chan struct{}
+	stage   int
+	until   time.Time
+	stopped chan struct{}
+}
+
+// steps observes every step of every process.
+func (r *run) steps(p *streamtest.Process, name string) streamtest.Strike {
+	at := step.Step(name)
+	if at == step.Confirmed || at == step.EndTxn.After() {
+		r.app.runs().committed(p.Name())
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at == step.Resolve {
+		for _, end := range r.mu.ended {
+			end()
+		}
+		r.mu.ended = nil
+	}
+	if at == step.Applied || at == step.Start {
+		if now := time.Now(); r.mu.healed.IsZero() {
+			r.mu.before = now
+		} else {
+			r.mu.committed = now
+		}
+	}
+	m := moment{phase: r.mu.phase, process: p.Name(), step: at}
+	r.mu.counts[m]++
+	m.n = r.mu.counts[m]
+	r.mu.moments = append(r.mu.moments, m)
+	if r.look && p.Unsynced() > 0 {
+		r.mu.unsynced[m] = true
+	}
+	if r.mu.struck > 0 {
+		r.mu.since[at]++
+	}
+	if len(r.mu.faults) == 0 {
+		return streamtest.Strike{}
+	}
+	f := r.mu.faults[0]
+	if f.at != m && (f.at.phase != "" || f.at.step != at || f.at.n != r.mu.since[at] || r.mu.struck == 0) {
+		return streamtest.Strike{}
+	}
+	r.mu.faults = r.mu.faults[1:]
+	r.mu.struck++
+	clear(r.mu.since)
+	return r.strikeLocked(f, p)
+}
+
+func (r *run) strikeLocked(f fault, p *streamtest.Process) streamtest.Strike {
+	switch f.kind {
+	case crash:
+		if f.lost == 0 && f.at.step != step.Sync && p.Unsynced() > 0 {
+			r.t.Errorf("a crash at %s would lose something: it needs all losses", f.at)
+		}
+		r.app.runs().crashed(p.Name())
+		r.mu.incidents = append(r.mu.incidents, &incident{fault: f, process: p})
+		return streamtest.Strike{Crash: true, Lost: f.lost}
+	case zombie:
+		in := &incident{fault: f, process: p, thaw: make(chan struct{})}
+		r.mu.incidents = append(r.mu.incidents, in)
+		p.Isolate()
+		return streamtest.Strike{Freeze: in.thaw}
+	}
+	key, _ := keyOf(f.api)
+	place, _ := step.Of(f.at.step)
+	l := streamtest.Loss{Key: key, Process: p.Name(), Role: place.Role, Request: f.kind == lost || f.kind == unsent}
+	switch f.kind {
+	case refuse:
+		l.Refuse = f.code
+	case late:
+		l.Delay = tooLate
+	case unsent, unsure:
+		l.Times = -1
+	case cut:
+		in := &incident{fault: f, process: p}
+		r.mu.incidents = append(r.mu.incidents, in)
+		time.AfterFunc(2*time.Millisecond, p.Isolate) // the request is executed by then
+	}
+	h := r.c.Lose(l)
+	r.mu.handles = append(r.mu.handles, h)
+	if l.Times < 0 {
+		r.mu.ended = append(r.mu.ended, h.Remove)
+	}
+	return streamtest.Strike{}
+}
+
+// enter begins a phase of the story.
+func (r *run) enter(phase string) {
+	r.until("all incidents to be over", r.calm)
+	if r.onPhase != nil {
+		r.onPhase(phase)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.phase = phase
+}
+
+// actor is the process that has the part of another now.
+func (r *run) actor(name string) *streamtest.Process {
+	for r.standsIn[name] != "" {
+		name = r.standsIn[name]
+	}
+	return r.c.Process(name)
+}
+
+// start starts the process that has a part.
+func (r *run) start(name string) {
+	p := r.actor(name)
+	r.started = append(r.started, p.Name())
+	p.Start()
+}
+
+const (
+	glance   = 20 * time.Millisecond
+	patience = 5 * time.Minute
+	// asZombie is how long a process that was thought dead goes on.
+	asZombie = 4 * time.Second
+)
+
+// until waits for a condition, and lets a supervisor do its work meanwhile.
+func (r *run) until(what string, holds func() bool) {
+	r.t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		r.supervise()
+		if holds() {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("waited %v for %s", patience, what)
+		}
+		<-time.After(glance)
+	}
+}
+
+// pass lets time pass.
+func (r *run) pass(d time.Duration) {
+	end := time.Now().Add(d)
+	r.until("time", func() bool { return !time.Now().Before(end) })
+}
+
+func (r *run) open() []*incident {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.mu.incidents)
+}
+
+func (r *run) calm() bool { return len(r.open()) == 0 }
+
+// supervise brings crashed processes back or replaces them, and starts those again that ended with an error they may have.
+func (r *run) supervise() {
+	for _, in := range r.open() {
+		if r.proceed(in) {
+			r.mu.Lock()
+			r.mu.incidents = slices.DeleteFunc(r.mu.incidents, func(o *incident) bool { return o == in })
+			r.mu.Unlock()
+		}
+	}
+	for _, name := range slices.Clone(r.started) {
+		p := r.c.Process(name)
+		if p.Running() || p.Dead() || slices.ContainsFunc(r.open(), func(in *incident) bool { return in.process == p }) {
+			continue
+		}
+		err := p.Wait()
+		if err == nil || !r.mayEnd(err) {
+			r.t.Fatalf("process %s has ended: %v", name, err)
+		}
+		p.Start()
+	}
+}
+
+// mayEnd notes the end of a process with an error. It must have a code, and some request must have been struck.
+func (r *run) mayEnd(err error) bool {
+	code := problem.CodeOf(err)
+	r.outcome[string(code)]++
+	if r.heal != nil && code != "" {
+		r.heal()
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return code != "" && len(r.mu.handles) > 0 && r.outcome[string(code)] < 5
+}
+
+// proceed takes an incident a step further, and reports that it is over.
+func (r *run) proceed(in *incident) bool {
+	p := in.process
+	switch {
+	case in.fault.kind == crash && !p.Dead():
+		return false // in a moment
+	case in.fault.kind == crash && !in.fault.other:
+		if !slices.Contains(r.started, p.Name()) { // it was about to stop
+			r.started = append(r.started, p.Name())
+		}
+		p.Start()
+		return true
+	}
+	switch in.stage {
+	case 0:
+		r.replace(p)
+		if in.fault.kind == crash {
+			return true
+		}
+	case 1:
+		if r.runningWithout(p) < r.app.tasks() && len(r.started) > 0 {
+			return false
+		}
+		p.Heal()
+		if in.thaw != nil {
+			close(in.thaw)
+		}
+		in.until = time.Now().Add(asZombie)
+	case 2:
+		if time.Now().Before(in.until) {
+			return false
+		}
+		in.stopped = make(chan struct{})
+		go func() {
+			_ = p.Stop() // a zombie may find out what it is
+			close(in.stopped)
+		}()
+	case 3:
+		select {
+		case <-in.stopped:
+			return true
+		default:
+			return false
+		}
+	}
+	in.stage++
+	return false
+}
+
+// replace starts another process in the place of one.
+func (r *run) replace(p *streamtest.Process) {
+	r.standIns++
+	name := fmt.Sprint("s", r.standIns)
+	r.standsIn[p.Name()] = name
+	r.started = append(slices.DeleteFunc(r.started, func(n string) bool { return n == p.Name() }), name)
+	r.c.Process(name).Start()
+}
+
+// runningWithout counts the tasks that run elsewhere than in a process.
+func (r *run) runningWithout(not *streamtest.Process) (n int) {
+	for _, p := range r.c.Processes() {
+		if p == not {
+			continue
+		}
+		for _, t := range p.Tasks() {
+			if t.State == "running" {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// balanced waits until all tasks run, on that many processes.
+func (r *run) balanced(processes int) {
+	r.t.Helper()
+	r.until("all tasks to run", func() bool {
+		have := 0
+		for _, p := range r.c.Processes() {
+			if slices.ContainsFunc(p.Tasks(), func(t oncemill.TaskStatus) bool { return t.State == "running" }) {
+				have++
+			}
+		}
+		return r.calm() && r.runningWithout(nil) == r.app.tasks() && have == processes
+	})
+}
+
+// stop ends the process that has a part cleanly, however often that takes.
+func (r *run) stop(name string) {
+	r.t.Helper()
+	for {
+		p := r.actor(name)
+		r.until("process "+p.Name()+" to run", func() bool {
+			p = r.actor(name)
+			return r.calm() && p.Running()
+		})
+		r.started = slices.DeleteFunc(r.started, func(n string) bool { return n == p.Name() })
+		err, done := error(nil), make(chan struct{})
+		go func() {
+			err = p.Stop()
+			close(done)
+		}()
+		r.until("process "+p.Name()+" to stop", func() bool {
+			select {
+			case <-done:
+				return true
+			default:
+				return false
+			}
+		})
+		struck := slices.ContainsFunc(r.open(), func(in *incident) bool { return in.process == p })
+		if !struck && r.actor(name) == p && !slices.Contains(r.started, p.Name()) {
+			if err == nil {
+				return
+			}
+			if !r.mayEnd(err) {
+				r.t.Fatalf("a clean stop of %s returned %v", p.Name(), err)
+			}
+			r.start(name)
+		}
+		r.until("a task after the fault", func() bool { return r.calm() && r.runningWithout(nil) > 0 })
+	}
+}
+
+// send produces messages, all in the same moment.
+func (r *run) send(messages ...streamtest.Message) {
+	topic, _ := r.app.input()
+	for _, m := range messages {
+		r.c.Produce(topic, m.At(r.began.Add(time.Duration(r.sent)*time.Millisecond)))
+		r.sent++
+	}
+}
+
+// settled waits until everything is processed and committed.
+func (r *run) settled() {
+	r.t.Helper()
+	looked := time.Time{}
+	r.until("all inputs to be processed", func() bool {
+		if !r.calm() || time.Since(looked) < 10*glance {
+			return false
+		}
+		looked = time.Now()
+		return r.c.Unread() == ""
+	})
+	r.pass(rest)
+}
+
+// outputs waits until that many are committed.
+func (r *run) outputs(n int) {
+	r.t.Helper()
+	seen, have := int64(-1), 0
+	r.until(fmt.Sprint(n, " outputs"), func() bool {
+		stable := int64(0)
+		for _, p := range r.c.Broker().PartitionInfos(r.app.output()) {
+			stable += p.LastStableOffset
+		}
+		if stable != seen && stable >= int64(n) {
+			seen, have = stable, len(r.c.Committed(r.app.output()))
+		}
+		return have >= n
+	})
+	r.pass(rest)
+}
+
+// rest is how long it takes until nothing is under way.
+const rest = 300 * time.Millisecond
+
+// newRun runs a case. look is called at the end, when everything has stopped.
+func (c tryOut) play(t *testing.T, look func(r *run)) {
+	t.Helper()
+	app := c.story.app()
+	topic, partitions := app.input()
+	o := streamtest.ClusterOptions{Topology: app.topology(""), Partitions: partitions, Topics: map[string]int32{topic: partitions}, BrokerOptions: c.story.brokers,
+		Configure: func(process string, cfg *oncemill.Config) {
+			cfg.Topology, cfg.CheckpointInterval, cfg.SessionTimeout, cfg.RebalanceTimeout = app.topology(process), checkpointInterval, 6*time.Second, 6*time.Second
+			if c.story.configure != nil {
+				c.story.configure(process, cfg)
+			}
+		}}
+	streamtest.Simulate(t, o, func(t *testing.T, cluster *streamtest.Cluster) {
+		r := &run{t: t, c: cluster, app: app, story: c.story, began: time.Now(), standsIn: map[string]string{}, outcome: map[string]int{}}
+		r.mu.counts, r.mu.since, r.mu.faults, r.mu.unsynced = map[moment]int{}, map[step.Step]int{}, slices.Clone(c.faults), map[moment]bool{}
+		r.look = len(c.faults) == 0 || c.look
+		cluster.Observe(r.steps)
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Logf("repeat it: go test ./internal/proof/enumeration -run TestCase -case '%s'", c)
+			}
+		})
+		c.story.script(r)
+		r.enter("last")
+		for len(r.started) > 0 {
+			r.stop(r.started[0])
+		}
+		if r.disturbed() && cluster.Unread() != "" { // a fault in the last stop leaves work to the next start
+			r.start("a")
+			r.settled()
+			r.balanced(1)
+			r.stop("a")
+		}
+		look(r)
+	})
+}
+
+// checkpointInterval is short, so that a story is.
+const checkpointInterval = 2 * time.Second
+
+// reached demands that each fault has struck.
+func (r *run) reached() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.mu.faults) > 0 {
+		return fmt.Errorf("the moment %s was not reached", r.mu.faults[0].at)
+	}
+	for _, h := range r.mu.handles {
+		if h.Hits() == 0 {
+			return errors.New("no request was struck")
+		}
+	}
+	return nil
+}
+
+// atResolve ends a loss of the story itself when the process resolves the outcome.
+func (r *run) atResolve(end func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.ended = append(r.mu.ended, end)
+}
+
+// ended demands that what a story does itself has struck.
+func (r *run) ended(what string, hits func() int) {
+	r.t.Helper()
+	if hits() == 0 {
+		r.t.Fatalf("%s has not struck", what)
+	}
+}
+
+// disturbed reports that some fault has struck.
+func (r *run) disturbed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.struck > 0
+}
+
+// stoodStill reports that nothing was committed for a while before a time, and something after it.
+func (r *run) stoodStill(healed time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.committed.After(healed) && r.mu.before.Before(healed.Add(-standsFor/2))
+}

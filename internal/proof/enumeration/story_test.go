@@ -1,0 +1,140 @@
+package enumeration_test
+
+import (
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"github.com/oncemill/oncemill"
+	"github.com/oncemill/oncemill/internal/step"
+	"github.com/oncemill/oncemill/streamtest"
+)
+
+// story is a script that an application goes through.
+type story struct {
+	name      string
+	app       func() application
+	script    func(r *run)
+	brokers   []kfake.Opt
+	configure func(process string, cfg *oncemill.Config)
+	// own are the steps that only this story has: the others are struck in the stories before it. Nil is all.
+	own []step.Step
+	// varying says that outputs carry offsets of records within the application, which move with each fault.
+	varying bool
+}
+
+// stories are all of them. The first has the small workload: three messages, two keys, one of them twice, and a timer.
+func stories() []*story {
+	return []*story{
+		{name: "alone", app: newLedger, script: alone},
+		{name: "sales", app: newSales, script: through, varying: true},
+		{name: "aborts", app: newLedger, script: aborts, own: []step.Step{step.Aborting, step.AbortTxn}},
+		{name: "unsure", app: newLedger, script: unknown, own: []step.Step{step.Resolve, step.Decide, step.Resolved, step.Fence}},
+		{name: "old", app: newLedger, script: alone, own: []step.Step{step.AddOffsets, step.EndTxn},
+			brokers: []kfake.Opt{kfake.MaxVersions(kversion.V3_6_0())}},
+		{name: "gone", app: newLedger, script: gone, own: []step.Step{step.LookFor}},
+		{name: "doubt", app: newLedger, script: doubt, own: []step.Step{step.AskLeader}},
+	}
+}
+
+func storyNamed(name string) *story {
+	for _, s := range stories() {
+		if s.name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+var (
+	m0 = command("m0", "k0", "add 1").On(0)
+	m1 = command("m1", "k1", "alarm x 4").On(1)
+	m2 = command("m2", "k1", "add 5").On(1)
+	m3 = command("m3", "k0", "add 7").On(0)
+)
+
+// begin starts a and lets it process some messages.
+func begin(r *run, messages ...streamtest.Message) {
+	r.enter("start")
+	r.start("a")
+	r.balanced(1)
+	r.pass(rest)
+	r.enter("work")
+	r.send(messages...)
+	r.settled()
+}
+
+// alone is the story of one process.
+func alone(r *run) {
+	begin(r, m0, m1, m0)
+	r.enter("timer")
+	r.outputs(2)
+	r.enter("checkpoint")
+	r.pass(checkpointInterval + time.Second)
+	r.enter("stop")
+	r.send(m2)
+	r.until("the last message to be under way", func() bool { return r.app.runs().of("m2") > 0 })
+	r.stop("a")
+}
+
+// through is the story of two sub-topologies, until processed records of the topic between them are deleted.
+func through(r *run) {
+	begin(r, streamtest.Text("c0", "p0 p1").With(idName, "l0"), streamtest.Text("c1", "p1").With(idName, "l1"), streamtest.Text("c0", "p0 p1").With(idName, "l0"))
+	r.enter("clean")
+	r.pass(31 * time.Second)
+	r.enter("stop")
+	r.send(streamtest.Text("c0", "p0 p2").With(idName, "l2"))
+	r.until("the last line to be under way", func() bool { return r.app.runs().of("l2") > 0 })
+	r.stop("a")
+	r.enter("again")
+	r.start("a")
+	r.settled()
+	r.balanced(1)
+}
+
+// aborts is a transaction that the brokers refuse.
+func aborts(r *run) {
+	begin(r, m0)
+	r.enter("abort")
+	refused := r.c.Refuse(kmsg.TxnOffsetCommit, kerr.InvalidProducerEpoch, 1)
+	r.send(m2)
+	r.settled()
+	r.ended("the refusal", refused.Hits)
+}
+
+// unknown is a transaction whose answer does not come.
+func unknown(r *run) {
+	begin(r, m0)
+	r.enter("unknown")
+	loss := r.c.Lose(streamtest.Loss{Key: kmsg.EndTxn, Times: -1})
+	r.atResolve(loss.Remove)
+	r.send(m2)
+	r.settled()
+	r.ended("the loss", loss.Hits)
+	r.enter("after")
+	r.send(m3)
+	r.settled()
+}
+
+// gone is a topic that a broker does not know for a moment.
+func gone(r *run) {
+	begin(r, m0)
+	r.enter("gone")
+	refused := r.c.Broker().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "events", Err: kerr.UnknownTopicOrPartition, Count: 6})
+	r.send(m2)
+	r.settled()
+	r.ended("the refusal", refused.Hits)
+}
+
+// doubt is an input that seems to have lost records.
+func doubt(r *run) {
+	begin(r, m0)
+	r.enter("doubt")
+	refused := r.c.Refuse(kmsg.Fetch, kerr.OffsetOutOfRange, 1)
+	r.send(m2)
+	r.settled()
+	r.ended("the refusal", refused.Hits)
+}

@@ -127,6 +127,18 @@ func totals(t *testing.T, b *embedded.Broker) (list []string) {
 // lastTotals are the last counts that were put out, by key.
 func lastTotals(t *testing.T, b *embedded.Broker) map[string]int64 {
 	t.Helper()
+	last := map[string]int64{}
+	eachTotal(t, b, func(r *kgo.Record) {
+		if n, err := serde.Int64().Decode(r.Value); err == nil {
+			last[string(r.Key)] = n
+		}
+	})
+	return last
+}
+
+// eachTotal calls fn with every committed total.
+func eachTotal(t *testing.T, b *embedded.Broker, fn func(r *kgo.Record)) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	ends, err := kadm.NewClient(clientOf(t, b)).ListEndOffsets(ctx, "counted")
@@ -141,16 +153,14 @@ func lastTotals(t *testing.T, b *embedded.Broker) map[string]int64 {
 	})
 	// With the ends of transactions, since the last record of a partition is one.
 	client := clientOf(t, b, kgo.ConsumeTopics("counted"), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
-	last := map[string]int64{}
 	for len(left) > 0 && ctx.Err() == nil {
 		client.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
 			if r.Offset+1 >= left[r.Partition] {
 				delete(left, r.Partition)
 			}
-			if n, err := serde.Int64().Decode(r.Value); err == nil && !r.Attrs.IsControl() {
-				last[string(r.Key)] = n
+			if !r.Attrs.IsControl() {
+				fn(r)
 			}
 		})
 	}
-	return last
 }

@@ -4,13 +4,15 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/record"
 )
 
 // An input that lost its end, as in an unclean election of a leader, is refused; accepted by name, what comes from its end on is
-// new.
+// new. Its records have no ids, so what their outputs have is made of positions, and comes a second time at those that were lost.
 func TestInputThatLostItsEndIsRefusedUntilItIsAccepted(t *testing.T) {
 	b, cfg := stateOf(t)
 	ends, lost := [2]int64{}, 0
@@ -43,6 +45,19 @@ func TestInputThatLostItsEndIsRefusedUntilItIsAccepted(t *testing.T) {
 	}
 	if want := int64(5 + lost + 3); sum != want || lost == 0 { // what lies at the lost positions now counts as new
 		t.Errorf("%d words were counted, want %d, of which %d lie at positions that were lost", sum, want, lost)
+	}
+	ids, twice := map[string]bool{}, 0
+	eachTotal(t, b, func(r *kgo.Record) {
+		for _, h := range r.Headers {
+			if h.Key == record.HeaderID && ids[string(h.Value)] {
+				twice++
+			} else if h.Key == record.HeaderID {
+				ids[string(h.Value)] = true
+			}
+		}
+	})
+	if twice != lost {
+		t.Errorf("%d output ids came twice, want those of %d lost positions", twice, lost)
 	}
 }
 

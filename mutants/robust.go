@@ -5,12 +5,12 @@ var robustMutants = []mutant{
 	{
 		name: "directories above the store are synced only when they are made", file: "statestore/pebble/pebble.go",
 		old: "	if err := syncAbove(cfg.FS, cfg.FS.PathJoin(cfg.Dir, \"tables\")); err != nil {", new: "	if err := error(nil); err != nil {",
-		packages: "./statestore/pebble", run: "TestEveryOperationOfTheDiskFails",
+		packages: "./statestore/pebble", run: "TestEveryOperationOfTheDiskFails$",
 	},
 	{
 		name: "a marker of the MANIFEST that cannot be synced panics", file: "statestore/pebble/directory.go",
 		old: "	case d.fs.moving.Load():", new: "	case d.fs.moving.Load() && false:",
-		packages: "./statestore/pebble", run: "TestEveryOperationOfTheDiskFails",
+		packages: "./statestore/pebble", run: "TestEveryOperationOfTheDiskFails$",
 	},
 	{
 		name: "an application stops over a store that cannot be opened", file: "app.go",
@@ -30,6 +30,21 @@ var robustMutants = []mutant{
 	{
 		name: "an error of the disk without its place", file: "statestore/pebble/pebble.go",
 		old: "		return problem.Wrap(problem.StoreIO, e.cfg.Dir, err)\n	}\n}\n\n// Excise", new: "		return err\n	}\n}\n\n// Excise",
-		packages: "./statestore/pebble", run: "TestEveryOperationOfTheDiskFails",
+		packages: "./statestore/pebble", run: "TestEveryOperationOfTheDiskFails$",
+	},
+	{
+		name: "a failed checkpoint counts as written", file: "statestore/writer.go",
+		old: "		if err != nil {\n			continue\n		}\n		st.written = g.pos.N", new: "		st.written = g.pos.N",
+		packages: "./statestore/pebble", run: "TestEveryOperationOfTheDiskFailsUnderADB",
+	},
+	{
+		name: "a refused drop forgets what memory holds", file: "statestore/writer.go",
+		old: "	st.dropping = false\n	if err == nil {", new: "	st.dropping = false\n	if true {",
+		packages: "./statestore/pebble", run: "TestEveryOperationOfTheDiskFailsUnderADB",
+	},
+	{
+		name: "a refused drop empties its task", file: "statestore/release.go",
+		old: "	t.drop, t.err = nil, nil\n	if err != nil {", new: "	t.drop, t.err = nil, nil\n	if false {",
+		packages: "./statestore/pebble", run: "TestEveryOperationOfTheDiskFailsUnderADB",
 	},
 }

@@ -132,6 +132,33 @@ func (d *crashDisk) damage() (int, error) {
 	return tables, nil
 }
 
+// cutManifests leaves three bytes of every MANIFEST, which names the tables, and returns their number.
+func (d *crashDisk) cutManifests() (int, error) {
+	dir := d.mem.PathJoin(engineDir, "tables")
+	names, err := d.mem.List(dir)
+	if err != nil {
+		return 0, err
+	}
+	cut := 0
+	for _, name := range names {
+		if !strings.HasPrefix(name, "MANIFEST-") {
+			continue
+		}
+		f, err := d.mem.Create(d.mem.PathJoin(dir, name), vfs.WriteCategoryUnspecified)
+		if err != nil {
+			return cut, err
+		}
+		if _, err := f.Write([]byte{1, 2, 3}); err != nil {
+			return cut, err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return cut, err
+		}
+		cut++
+	}
+	return cut, nil
+}
+
 // flip inverts the bits of a byte in the first data block of a table.
 func (d *crashDisk) flip(path string) error {
 	f, err := d.mem.OpenReadWrite(path, vfs.WriteCategoryUnspecified)

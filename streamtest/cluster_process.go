@@ -251,6 +251,18 @@ func (p *Process) DamageDisk() int {
 	return n
 }
 
+// DamageManifest leaves nothing but a few bytes of the files that name the tables, on the disk of a process that does not run:
+// its store cannot be opened. It returns the number of files.
+func (p *Process) DamageManifest() int {
+	p.c.t.Helper()
+	n, err := p.offline().mu.disk.cutManifests()
+	p.c.trace.fault("%d MANIFESTs of %s are damaged", n, p.name)
+	if err != nil {
+		p.c.t.Fatalf("streamtest: %v", err)
+	}
+	return n
+}
+
 // FailWrites makes every write to the disk of the process fail with err, until it is called with nil.
 func (p *Process) FailWrites(err error) {
 	p.c.trace.fault("writes of %s fail: %v", p.name, err)

@@ -2,6 +2,7 @@ package streamtest_test
 
 import (
 	"fmt"
+	"reflect"
 	"syscall"
 	"testing"
 	"time"
@@ -114,6 +115,51 @@ func TestDamagedTable(t *testing.T) {
 		c.AwaitCommitted("events", 31)
 		l.verify(t, c, l.judge(c))
 	})
+}
+
+// TestDamagedManifest: a store that cannot even be opened costs the local state too: all of it comes back from the changelogs, byte by
+// byte. With a store that is whole nothing is restored.
+func TestDamagedManifest(t *testing.T) {
+	t.Parallel()
+	for _, damaged := range []bool{false, true} {
+		t.Run(fmt.Sprintf("damaged %v", damaged), func(t *testing.T) {
+			const partitions = 3
+			l := newLedger(ledgerOptions{})
+			l.simulate(t, streamtest.ClusterOptions{Partitions: partitions}, func(t *testing.T, c *streamtest.Cluster) {
+				a := c.Start("a")
+				for i := range 30 {
+					c.Produce("commands", account(fmt.Sprint("m", i), fmt.Sprint("k", i%7), "add 1"))
+				}
+				c.AwaitCommitted("events", 30)
+				c.Settle()
+				c.CheckState()
+				before := c.State()
+				if err := a.Stop(); err != nil {
+					t.Fatal(err)
+				}
+				if damaged && a.DamageManifest() == 0 {
+					t.Fatal("there is no MANIFEST to damage")
+				}
+				a.Start()
+				c.AwaitTasks(partitions)
+				c.Settle()
+				var restored int64
+				for _, task := range a.Tasks() {
+					restored += task.Restored
+				}
+				if damaged && restored < int64(len(before)) || !damaged && restored > 0 {
+					t.Errorf("%d records were restored, of a state of %d entries", restored, len(before))
+				}
+				if after := c.State(); len(before) == 0 || !reflect.DeepEqual(before, after) {
+					t.Errorf("state %v, before %v", after, before)
+				}
+				c.CheckState() // the disk too
+				c.Produce("commands", account("m3", "k3", "add 1"), account("after", "k3", "add 1"))
+				c.AwaitCommitted("events", 31)
+				l.verify(t, c, l.judge(c))
+			})
+		})
+	}
 }
 
 // TestDiskFull: a checkpoint that cannot be written is tried again; meanwhile the work goes on in memory, and a crash replays.

@@ -40,7 +40,7 @@ var robustMutants = []mutant{
 	{
 		name: "a refused drop forgets what memory holds", file: "statestore/writer.go",
 		old: "	st.dropping = false\n	if err == nil {", new: "	st.dropping = false\n	if true {",
-		packages: "./statestore/pebble", run: "TestEveryOperationOfTheDiskFailsUnderADB",
+		packages: "./statestore", run: "TestARefusedDropLosesNothing",
 	},
 	{
 		name: "a refused drop empties its task", file: "statestore/release.go",

@@ -169,3 +169,33 @@ func TestDropOfATaskWithoutOwner(t *testing.T) {
 	wantContents(t, task, "a=1")
 	task.Release()
 }
+
+// A drop that the engine refuses leaves what was committed, also what is not written yet.
+func TestARefusedDropLosesNothing(t *testing.T) {
+	r := newRig(t, nil)
+	r.engine.fail.Store(true)
+	r.engine.failExcise.Store(true)
+	task := r.acquire(0)
+	r.commit(task, 1, "a=1")
+	task.Release()
+	r.timer <- r.clock() // the first try to write it has failed when the writer waits
+	if err := r.db.Drop(context.Background(), taskID(0)); !errors.Is(err, errDisk) {
+		t.Fatalf("a drop that is refused: %v", err)
+	}
+	task = r.acquire(0)
+	wantContents(t, task, "a=1")
+	wantN(t, task, 1)
+	if err := task.Drop(context.Background()); !errors.Is(err, errDisk) {
+		t.Fatalf("a drop by the owner that is refused: %v", err)
+	}
+	wantContents(t, task, "a=1")
+	r.engine.fail.Store(false)
+	r.pass(time.Minute)
+	r.timer <- r.clock()
+	r.engine.failExcise.Store(false)
+	if err := task.Drop(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	wantContents(t, task, "")
+	task.Release()
+}

@@ -52,7 +52,7 @@ type transaction struct {
 // faultyEngine fails ingests on demand.
 type faultyEngine struct {
 	statestore.Engine
-	fail atomic.Bool
+	fail, failExcise atomic.Bool
 }
 
 var errDisk = errors.New("the disk is full")
@@ -62,6 +62,13 @@ func (e *faultyEngine) Ingest(ctx context.Context, runs []statestore.Run) error 
 		return errDisk
 	}
 	return e.Engine.Ingest(ctx, runs)
+}
+
+func (e *faultyEngine) Excise(ctx context.Context, lower, upper []byte) error {
+	if e.failExcise.Load() {
+		return errDisk
+	}
+	return e.Engine.Excise(ctx, lower, upper)
 }
 
 type machine struct {

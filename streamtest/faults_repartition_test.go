@@ -109,7 +109,7 @@ func TestEveryCrashOfTwoSubTopologies(t *testing.T) {
 		}}
 	}
 	n := enumerate(t, orders, func(crash int) []int { return losses[crash%len(losses):][:1] })
-	if n < 40 {
+	if n < 40/raceSample {
 		t.Fatalf("only %d crashes", n)
 	}
 }

@@ -24,7 +24,7 @@ const soakVariable = "STREAMTEST_SOAK_SEEDS"
 // messages sent again, chosen by a seed; the books of the judge say what must come out.
 func TestSoak(t *testing.T) {
 	t.Parallel()
-	seeds := soakSeeds
+	seeds := soakSeeds / raceSample
 	if n, err := strconv.Atoi(os.Getenv(soakVariable)); err == nil {
 		seeds = n
 	}

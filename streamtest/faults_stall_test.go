@@ -130,7 +130,7 @@ func TestRestoresThatStandStillKeepNoOthers(t *testing.T) {
 	t.Parallel()
 	for key, wait := range map[kmsg.Key]time.Duration{kmsg.ListOffsets: time.Minute, kmsg.Fetch: 15 * time.Second} {
 		t.Run(key.Name(), func(t *testing.T) {
-			const n = 24 // of each; 8 run at once, in any order
+			const n = 24 / min(raceSample, 2) // of each; 8 run at once, in any order
 			said := &warnings{}
 			o := streamtest.ClusterOptions{Topology: twoStates(), Partitions: n, Configure: configure(func(cfg *oncemill.Config) { cfg.Logger = slog.New(said) })}
 			streamtest.Simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {

@@ -81,7 +81,7 @@ func (j *judge) check(t *testing.T, d *streamtest.Driver, p *payments) {
 
 // Random histories with duplicates, poison and faults at any moment come to what plain loops over the log compute.
 func TestRandomHistoriesAgainstTheJudge(t *testing.T) {
-	seeds := uint64(150)
+	seeds := uint64(150 / raceSample)
 	if testing.Short() {
 		seeds = 20
 	}

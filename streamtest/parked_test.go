@@ -139,7 +139,7 @@ func randomPolicy(r *rand.Rand, inOrder bool) processor.Policy {
 // each key are in that of the input. The driver checks after each step that the head of a queue has a timer (under the
 // build tag invariants or the race detector).
 func TestRandomPoliciesLeaveNoRecordParkedForEver(t *testing.T) {
-	for seed := range uint64(150) {
+	for seed := range uint64(150 / raceSample) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { driveRandomPolicies(t, seed) })
 	}
 }

@@ -47,4 +47,14 @@ var robustMutants = []mutant{
 		old: "	t.drop, t.err = nil, nil\n	if err != nil {", new: "	t.drop, t.err = nil, nil\n	if false {",
 		packages: "./statestore/pebble", run: "TestEveryOperationOfTheDiskFailsUnderADB",
 	},
+	{
+		name: "a store of a newer Pebble taken for a broken disk", file: "statestore/pebble/pebble.go",
+		old: "version > uint64(pdb.FormatNewest) {", new: "version > 1<<32 {",
+		packages: "./statestore/pebble", run: "TestAStoreOfANewerPebbleIsRefused",
+	},
+	{
+		name: "an entry of a newer format read as one of ours", file: "internal/embedded/frames.go",
+		old: "version > kfakeVersion {", new: "version > kfakeVersion && false {",
+		packages: "./internal/embedded", run: "TestAnEntryOfANewerFormatIsRefused",
+	},
 }

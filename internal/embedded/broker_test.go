@@ -1,8 +1,10 @@
 package embedded_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"net"
 	"os"
 	"path/filepath"
@@ -49,6 +51,29 @@ func TestANewerFormatIsRefused(t *testing.T) {
 	appendTo(t, dir, "meta.json", []byte(`{"version":2,"cluster_id":"c"}`))
 	if _, err := embedded.Start(embedded.Config{DataDir: dir}); problem.CodeOf(err) != problem.BadDurableBytes {
 		t.Fatalf("error %v, want %s", err, problem.BadDurableBytes)
+	}
+}
+
+// Each entry of a log has its own version.
+func TestAnEntryOfANewerFormatIsRefused(t *testing.T) {
+	for _, version := range []byte{1, 2} {
+		dir := t.TempDir()
+		appendTo(t, dir, "meta.json", []byte(`{"version":1,"cluster_id":"c"}`))
+		body := append([]byte{version, 0}, `{"type":"init","pid":7}`...)
+		entry := binary.LittleEndian.AppendUint32(nil, uint32(len(body)))
+		entry = binary.LittleEndian.AppendUint32(entry, crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
+		appendTo(t, dir, "pids.log", append(entry, body...))
+		b, err := embedded.Start(embedded.Config{DataDir: dir})
+		if err == nil {
+			err = b.Close()
+		}
+		want := problem.Code("")
+		if version > 1 {
+			want = problem.BadDurableBytes
+		}
+		if problem.CodeOf(err) != want {
+			t.Errorf("an entry of version %d: %v, want %q", version, err, want)
+		}
 	}
 }
 

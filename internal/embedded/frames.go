@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"os"
 )
@@ -36,7 +37,8 @@ func appendFrame(dst []byte, v any) ([]byte, error) {
 	return dst, nil
 }
 
-// readFrames calls each with the JSON of every whole frame and returns the length of the whole frames.
+// readFrames calls each with the JSON of every whole frame and returns the length of the whole frames. A frame of a newer format is
+// an error: its JSON may mean anything.
 func readFrames(raw []byte, each func(data []byte) error) (whole int, err error) {
 	for whole+frameHeader <= len(raw) {
 		rest := raw[whole:]
@@ -47,6 +49,9 @@ func readFrames(raw []byte, each func(data []byte) error) (whole int, err error)
 		body := rest[8 : 8+length]
 		if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(rest[4:8]) {
 			return whole, nil
+		}
+		if version := binary.LittleEndian.Uint16(body); version > kfakeVersion {
+			return whole, fmt.Errorf("an entry of format %d, and this version reads up to %d", version, kfakeVersion)
 		}
 		if err := each(body[2:]); err != nil {
 			return whole, err

@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
 	"sync/atomic"
 
 	pdb "github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/atomicfs"
 
 	"github.com/oncemill/oncemill/internal/invariants"
 	"github.com/oncemill/oncemill/internal/problem"
@@ -100,6 +102,9 @@ func Open(cfg Config) (*Engine, error) {
 	e.options = e.makeOptions()
 	// Pebble comes first: it makes the directory and syncs the parents of what it made. A directory that was made without,
 	// and everything in it, is gone after a crash of the machine.
+	if err := refuseNewer(cfg.FS, cfg.Dir); err != nil {
+		return nil, err
+	}
 	e.options.FS = &markerFS{FS: cfg.FS, fatal: logger{e}.Fatalf}
 	db, err := pdb.Open(cfg.FS.PathJoin(cfg.Dir, "tables"), e.options)
 	if errors.Is(err, os.ErrNotExist) { // a table that the MANIFEST names, as where the MANIFEST lost its end
@@ -118,6 +123,18 @@ func Open(cfg Config) (*Engine, error) {
 	e.options.EnsureDefaults()
 	e.memTableBytes = db.Metrics().MemTable.Size
 	return e, nil
+}
+
+// refuseNewer looks for tables in a format that only a newer Pebble knows. Pebble refuses them too, but as it would refuse a broken disk.
+func refuseNewer(fs vfs.FS, dir string) error {
+	found, err := atomicfs.ReadMarker(fs, fs.PathJoin(dir, "tables"), "format-version")
+	if err != nil {
+		return nil // there is no store, or Pebble meets the error too
+	}
+	if version, err := strconv.ParseUint(found, 10, 64); err == nil && version > uint64(pdb.FormatNewest) {
+		return problem.New(problem.DirectoryNewer, dir, "its tables have format %d of Pebble; this program knows up to %d", version, uint64(pdb.FormatNewest))
+	}
+	return nil
 }
 
 // OpenOrWipe is Open for those who can restore what was in the engine: one that is so damaged that it cannot be opened is wiped, which

@@ -153,6 +153,27 @@ func TestEveryByteOfTheStoreIsDamaged(t *testing.T) {
 	fmt.Printf("proof: pebble: every byte of a MANIFEST of %d and every third of a table of %d damaged: %v\n", len(manifest), len(table), ways)
 }
 
+// Tables that a newer Pebble wrote are refused, not wiped: the version that wrote them can read them.
+func TestAStoreOfANewerPebbleIsRefused(t *testing.T) {
+	mem, states := written(t)
+	marker, content := one(t, mem, func(name string) bool { return strings.HasPrefix(name, "marker.format-version.") })
+	newest := marker[:strings.LastIndex(marker, ".")] + ".999"
+	newer := rewritten(t, mem, newest, content)
+	if err := newer.Remove(marker); err != nil {
+		t.Fatal(err)
+	}
+	_, err := pebble.OpenOrWipe(pebble.Config{Dir: "/store", FS: newer})
+	if problem.CodeOf(err) != problem.DirectoryNewer || !strings.Contains(err.Error(), "/store") || !strings.Contains(err.Error(), "999") {
+		t.Fatalf("error %v, want %s with the directory and the format", err, problem.DirectoryNewer)
+	}
+	if err := newer.Rename(newest, marker); err != nil {
+		t.Fatal(err)
+	}
+	if how := look(t, newer, states); how != "the last state" {
+		t.Errorf("the version that wrote it finds: %s", how)
+	}
+}
+
 // An engine whose MANIFEST names no state, or a state whose tables are gone, is of no use: whoever can restore it begins anew.
 func TestAnEngineThatCannotBeOpenedIsWiped(t *testing.T) {
 	mem, states := written(t)

@@ -42,6 +42,7 @@ func TestMain(m *testing.M) {
 //	                       them without the copies to another
 //	lines N FILE           the file has that many lines, each a JSON envelope
 //	broker VAR             start an embedded broker; its address is in $VAR
+//	[long] COMMAND         not under the race detector
 //	measured FILE WORKLOAD RECORDS SECONDS
 //	                       write into a results file of bench that each run of the workload had so many records in so many
 //	                       seconds of CPU time
@@ -53,6 +54,12 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Setenv("XDG_CONFIG_HOME", "")
 			return nil
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "long" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return !raceEnabled, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "listen": listen, "dev": dev, "lines": lines, "ndjson": ndjson, "broker": broker, "measured": measured,

@@ -12,7 +12,7 @@ import (
 
 var (
 	oneCase = flag.String("case", "", "run this case alone, as a failure prints it")
-	shard   = flag.String("shard", "0/1", "i/n runs every n-th case from the i-th on")
+	shard   = flag.String("shard", defaultShard, "i/n runs every n-th case from the i-th on")
 )
 
 func TestMain(m *testing.M) {

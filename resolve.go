@@ -108,8 +108,10 @@ func (s *session) abort(ctx context.Context) error {
 	if err := s.w.at(step.AbortTxn); err != nil {
 		return err
 	}
-	// After its timeout the broker has aborted the transaction by itself. The client sets no bound: it has been seen to wait for ever for
-	// records that it held back while a broker refused connections.
+	if s.overdue {
+		return errOverdue // the client waits for the same records again
+	}
+	// After its timeout the broker has aborted the transaction by itself, and the client sets no bound. See flush.
 	bounded, cancel := context.WithTimeout(ctx, s.w.app.cfg.TransactionTimeout)
 	defer cancel()
 	if err := s.client.AbortBufferedRecords(bounded); err != nil {

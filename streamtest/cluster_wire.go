@@ -114,6 +114,7 @@ func (w *wire) dialer(process, host string, paused func() <-chan struct{}) func(
 		}
 		conn, err := dial(ctx, network, address)
 		if err != nil {
+			<-time.After(latency) // a refusal is an answer
 			return nil, err
 		}
 		return &wireConn{Conn: conn, wire: w, process: process, paused: paused, held: map[uint32]held{}, changed: make(chan struct{})}, nil

@@ -1,0 +1,127 @@
+package streamtest_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"github.com/oncemill/oncemill"
+	"github.com/oncemill/oncemill/internal/step"
+	"github.com/oncemill/oncemill/processor"
+	"github.com/oncemill/oncemill/record"
+	"github.com/oncemill/oncemill/serde"
+	"github.com/oncemill/oncemill/streamtest"
+	"github.com/oncemill/oncemill/topology"
+)
+
+// TestAClientThatSkipsABatchForEver: brokers without transaction.version 2. One produce request is under way, the next one waits until a
+// further partition is added to the transaction, and the line breaks. The client goes back to the batch of the first request, then adding
+// the partition fails and it goes back to the batch of the second: it never sends the first again, and neither a flush nor an abort of its
+// own comes to an end. The transaction's time bounds the flush, and then the client is replaced at once; also when the group has taken
+// the task away meanwhile.
+func TestAClientThatSkipsABatchForEver(t *testing.T) {
+	t.Parallel()
+	for _, broken := range []struct {
+		name string
+		lost bool // the task is given away before the commit is due
+		// within is how long after the line is whole again everything is committed: what is left until the commit or a heartbeat, the
+		// transaction's time once, and a commit of what is run again.
+		within time.Duration
+	}{{"commit", false, 20 * time.Second}, {"task given away", true, 20 * time.Second}} {
+		t.Run(broken.name, func(t *testing.T) {
+			o := streamtest.ClusterOptions{
+				Topology:      twoWays(),
+				BrokerOptions: []kfake.Opt{kfake.MaxVersions(kversion.V3_6_0())},
+				Configure: configure(func(cfg *oncemill.Config) {
+					cfg.CommitInterval, cfg.TransactionTimeout = 4*time.Second, 10*time.Second
+				}),
+			}
+			streamtest.Simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
+				a := c.Start("a")
+				c.Produce("in", streamtest.Text("k", "left"), streamtest.Text("k", "right"))
+				c.AwaitCommitted("left", 1)
+				c.AwaitCommitted("right", 1)
+				c.Settle()
+
+				held, release := map[int16]bool{}, make(chan struct{})
+				hold := func(key kmsg.Key) {
+					c.Broker().ControlKey(int16(key), func(req kmsg.Request) (kmsg.Response, error, bool) {
+						c.Broker().KeepControl()
+						if p, ok := req.(*kmsg.ProduceRequest); held[req.Key()] || ok && p.TransactionID == nil { // of the test itself
+							return nil, nil, false
+						}
+						held[req.Key()] = true
+						c.Broker().SleepControl(func() { <-release })
+						return nil, nil, false
+					})
+				}
+				hold(kmsg.Produce)
+				c.Produce("in", streamtest.Text("k", "left"))
+				c.Pass(500 * time.Millisecond) // the broker has the request, and does not answer
+				hold(kmsg.AddPartitionsToTxn)
+				c.Produce("in", streamtest.Text("k", "left"), streamtest.Text("k", "right"))
+				c.Pass(200 * time.Millisecond)
+				a.Isolate()
+				c.Pass(300 * time.Millisecond)
+				close(release)
+				a.Heal()
+				if broken.lost {
+					c.RefuseProcesses(kmsg.Heartbeat, kerr.UnknownMemberID, 1)
+				}
+				c.Pass(broken.within)
+				if len(held) != 2 {
+					t.Fatalf("requests that were held: %v, not one to produce and one to add partitions", held)
+				}
+				if n := a.Steps(string(step.Aborting)); n == 0 {
+					t.Fatal("nothing was aborted: the client did not get stuck")
+				}
+				if left, right := len(c.Committed("left")), len(c.Committed("right")); left != 3 || right != 2 {
+					t.Fatalf("%v after the line was whole again %d and %d records are committed, not 3 and 2", broken.within, left, right)
+				}
+			})
+		})
+	}
+}
+
+// TestACoordinatorThatNeverEndsATransaction: to each EndTxn it answers that the transaction before has not ended, for which the client asks
+// again without a bound. After the transaction's time the outcome counts as unknown, and is found.
+func TestACoordinatorThatNeverEndsATransaction(t *testing.T) {
+	t.Parallel()
+	l := newLedger(ledgerOptions{})
+	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
+		a := c.Start("a")
+		c.Produce("commands", adds("m", "k", 3)...)
+		c.AwaitCommitted("events", 3)
+		fault := c.RefuseProcesses(kmsg.EndTxn, kerr.ConcurrentTransactions, -1)
+		c.Produce("commands", account("n", "k", "add 1"))
+		c.Pass(15 * time.Second)
+		fault.Remove()
+		if n := a.Steps(string(step.Resolve)); n != 1 || fault.Hits() < 10 {
+			t.Fatalf("%d transactions were resolved, %d answers refused", n, fault.Hits())
+		}
+		c.AwaitCommitted("events", 4)
+		l.verify(t, c, l.judge(c))
+		l.wantRunsOf(t, "n", 2)
+	})
+}
+
+// twoWays forwards each record to the topic that its value names, so that a transaction gets its partitions one after the other.
+func twoWays() *topology.Topology {
+	topo := topology.New("ways")
+	in := topology.Source(topo, "in", "in", serde.String(), serde.String())
+	for _, way := range []string{"left", "right"} {
+		out := topology.Process(topo, "to-"+way, in, func(ctx *processor.Context[string, string], r record.Record[string, string]) error {
+			if strings.HasPrefix(r.Value, way) {
+				return ctx.Forward(r)
+			}
+			return nil
+		})
+		topology.Sink(topo, way, out, way, serde.String(), serde.String())
+	}
+	return topo
+}

@@ -27,6 +27,9 @@ type balancer struct {
 
 	// joinedWith and assignedBy hold the basis of the last JoinGroup and of the last assignment.
 	joinedWith, assignedBy atomic.Uint64
+	// claimed is what the last JoinGroup said that the member holds. awaited: a task is withheld until this member joins again.
+	claimed atomic.Pointer[map[string][]int32]
+	awaited atomic.Bool
 
 	tenure tenure
 	// refuse, if set, ends the worker: what the leader of the group found can only be mended by a person.
@@ -76,6 +79,7 @@ func (b *balancer) JoinGroupMetadata(topics []string, owned map[string][]int32, 
 		return strings.Compare(x.Topic, y.Topic)
 	})
 	b.joinedWith.Store(uint64(basisOf(&meta)))
+	b.claimed.Store(&owned)
 	return meta.AppendTo(nil)
 }
 
@@ -85,22 +89,43 @@ func (b *balancer) ParseSyncAssignment(encoded []byte) (map[string][]int32, erro
 	if err := a.ReadFrom(encoded); err != nil {
 		return nil, problem.Wrap(problem.GroupRefused, "assignment", err)
 	}
-	basis, ours := assignment.DecodeBasis(a.UserData)
+	note, ours := assignment.DecodeNote(a.UserData)
 	if !ours {
-		basis = assignment.Basis(b.joinedWith.Load()) // nothing to compare with
+		note.Basis = assignment.Basis(b.joinedWith.Load()) // nothing to compare with
 	}
-	b.assignedBy.Store(uint64(basis))
+	b.assignedBy.Store(uint64(note.Basis))
 	partitions := make(map[string][]int32, len(a.Topics))
 	for _, t := range a.Topics {
 		partitions[t.Topic] = t.Partitions
 	}
+	b.awaited.Store(note.Rejoin && !b.revokes(partitions))
 	return partitions, nil
 }
 
-// outdated reports whether the last assignment was planned for another subscription than the worker has. That happens to
-// a static member that restarts with another topology within its session: nobody rebalances, and it has to ask for it
-// with kgo.Client.ForceRebalance.
-func (b *balancer) outdated() bool { return b.joinedWith.Load() != b.assignedBy.Load() }
+// revokes reports whether the member claimed something that an assignment lacks: its client then revokes that and joins again
+// by itself.
+func (b *balancer) revokes(assigned map[string][]int32) bool {
+	claimed := b.claimed.Load()
+	if claimed == nil {
+		return false
+	}
+	for topic, partitions := range *claimed {
+		for _, p := range partitions {
+			if !slices.Contains(assigned[topic], p) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// outdated reports whether the last assignment was planned for another subscription than the worker has, or withholds a task
+// until the worker joins again, which its client does not know. Both happen to a static member that restarts within its session,
+// with another topology or when it was about to join again: nobody rebalances, and it has to ask for it with
+// kgo.Client.ForceRebalance.
+func (b *balancer) outdated() bool {
+	return b.joinedWith.Load() != b.assignedBy.Load() || b.awaited.Load()
+}
 
 // MemberBalancer implements kgo.GroupBalancer.
 func (b *balancer) MemberBalancer(members []kmsg.JoinGroupResponseMember) (kgo.GroupMemberBalancer, map[string]struct{}, error) {
@@ -180,7 +205,7 @@ func (s syncAssignment) IntoSyncAssignment() []kmsg.SyncGroupRequestGroupAssignm
 	out := make([]kmsg.SyncGroupRequestGroupAssignment, 0, len(s.plan.Members))
 	for _, m := range s.plan.Members {
 		a := kmsg.NewConsumerMemberAssignment()
-		a.UserData = s.bases[m.Member].Encode()
+		a.UserData = assignment.Note{Basis: s.bases[m.Member], Rejoin: m.Rejoin}.Encode()
 		for _, tp := range m.Partitions {
 			t := kmsg.NewConsumerMemberAssignmentTopic()
 			t.Topic, t.Partitions = tp.Topic, tp.Partitions

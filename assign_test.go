@@ -194,6 +194,37 @@ func TestAStaticRestartWithAnotherTopologyIsNoticed(t *testing.T) {
 	})
 }
 
+// A task is withheld until a member joins again. A member that revokes it does so by itself; asking for a rebalance as well would
+// cause two. One that restarted has nothing to revoke and has to ask, once.
+func TestOnlyAMemberWithoutTheWithheldTaskAsksForARebalance(t *testing.T) {
+	assigned := func(rejoin bool, partitions ...int32) []byte {
+		basis := basisOf(&kmsg.ConsumerMemberMetadata{Topics: []string{"log"}, UserData: assignment.UserData{Groups: []assignment.Group{}}.Encode()})
+		a := kmsg.NewConsumerMemberAssignment()
+		a.UserData = assignment.Note{Basis: basis, Rejoin: rejoin}.Encode()
+		a.Topics = []kmsg.ConsumerMemberAssignmentTopic{{Topic: "log", Partitions: partitions}}
+		return a.AppendTo(nil)
+	}
+	b := newBalancer(func() []assignment.Group { return nil }, func() []assignment.Held { return nil }, slog.New(slog.DiscardHandler))
+	for i, test := range []struct {
+		claimed  map[string][]int32
+		assigned []byte
+		want     bool
+	}{
+		{map[string][]int32{"log": {0, 1}}, assigned(true, 0), false},
+		{map[string][]int32{"log": {0}}, assigned(false, 0), false},
+		{nil, assigned(true, 0), true},
+		{map[string][]int32{"log": {0}}, assigned(false, 0), false},
+		{map[string][]int32{"log": {0}}, assigned(true, 0, 1), true},
+		{map[string][]int32{"log": {0, 2}}, assigned(true, 0, 1), false},
+		{map[string][]int32{"log": {0}, "orders": {0}}, assigned(true, 0), false},
+	} {
+		b.JoinGroupMetadata([]string{"log"}, test.claimed, 1)
+		if _, err := b.ParseSyncAssignment(test.assigned); err != nil || b.outdated() != test.want {
+			t.Errorf("%d: asks for a rebalance: %v, %v", i, b.outdated(), err)
+		}
+	}
+}
+
 // Tools describe groups by taking the consumer protocol apart.
 func TestToolsCanReadTheProtocol(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

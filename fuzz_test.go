@@ -54,7 +54,7 @@ func FuzzIdentityFile(f *testing.F) {
 func FuzzSyncAssignment(f *testing.F) {
 	var a kmsg.ConsumerMemberAssignment
 	a.Topics = []kmsg.ConsumerMemberAssignmentTopic{{Topic: "orders", Partitions: []int32{0, 3}}}
-	a.UserData = assignment.Basis(42).Encode()
+	a.UserData = assignment.Note{Basis: 42, Rejoin: true}.Encode()
 	f.Add(a.AppendTo(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var got balancer

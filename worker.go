@@ -233,7 +233,7 @@ func (w *worker) between() error {
 			return err
 		}
 		if e.kind == groupAssigned && w.balancer.outdated() {
-			w.member.client.ForceRebalance() // planned for the topology of the previous process of this instance
+			w.member.client.ForceRebalance() // the plan was made for the previous process of this instance
 		}
 	}
 	if w.lapsed() {

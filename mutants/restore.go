@@ -197,4 +197,20 @@ var restoreMutants = []mutant{
 		old: "case m.N >= n, !ours && n > 1:", new: "case m.N >= n && (ours || n > 1):",
 		packages: "./streamtest", run: "TestUnknownOutcomeAfterAnOffsetWasMoved",
 	},
+	{
+		name: "a restarted member does not join again for a withheld task", file: "assign.go",
+		old: `b.awaited.Store(note.Rejoin && !b.revokes(partitions))`, new: `b.awaited.Store(false)`,
+		packages: "./streamtest", run: "TestStaticMemberThatDies",
+	},
+	{
+		name: "a member that revokes asks for a rebalance, too", file: "assign.go",
+		old: `b.awaited.Store(note.Rejoin && !b.revokes(partitions))`, new: `b.awaited.Store(note.Rejoin)`,
+		packages: ".", run: "TestOnlyAMemberWithout",
+	},
+	{
+		name: "a plan does not say that a task waits for a member", file: "internal/assignment/assignment.go",
+		old: `				plan.Members[m].Rejoin = true
+`, new: ``,
+		packages: "./internal/assignment", run: "TestHistories",
+	},
 }

@@ -201,6 +201,51 @@ func TestRollingRestart(t *testing.T) {
 	})
 }
 
+// TestStaticMemberThatDiesBeforeItJoinsAgain: the plan withholds a task of a member from its next owner until the member has revoked
+// it and joined again. The member dies in between, and comes back within its session: the coordinator then hands it the assignment
+// without the task and does not rebalance, so that nobody would run it.
+func TestStaticMemberThatDiesBeforeItJoinsAgain(t *testing.T) {
+	t.Parallel()
+	for name, victims := range map[string][]string{"the leader": {"a"}, "another member": {"b"}, "both": {"a", "b"}} {
+		for _, at := range []step.Step{step.Revoke, step.Revoke.After()} {
+			t.Run(fmt.Sprint(name, "/", at), func(t *testing.T) {
+				l := newLedger(ledgerOptions{})
+				l.simulate(t, streamtest.ClusterOptions{Partitions: 6}, func(t *testing.T, c *streamtest.Cluster) {
+					c.Start("a")
+					c.AwaitTasks(6)
+					c.Start("b")
+					c.Until("b to have three tasks", func() bool { return len(c.Process("b").Tasks()) == 3 })
+					steady(c, "m", 20, 100*time.Millisecond)
+					var crashes []*streamtest.StepHook
+					for _, victim := range victims {
+						crashes = append(crashes, c.Process(victim).CrashAt(string(at), 1, 0))
+					}
+					c.Start("c")
+					for _, crash := range crashes {
+						crash.Await()
+					}
+					c.Pass(5 * time.Second) // the group is stable, and within the session
+					epoch := c.Broker().GroupInfo("ledger").Epoch
+					c.Start(victims...)
+					c.Pass(10 * time.Second)
+					for _, name := range []string{"a", "b", "c"} {
+						if tasks := c.Process(name).Tasks(); len(tasks) != 2 {
+							t.Errorf("%s has %v", name, tasks)
+						}
+					}
+					c.Pass(time.Minute)
+					// One more for each that asks, and one more if they ask one after the other.
+					if more := int(c.Broker().GroupInfo("ledger").Epoch - epoch); more < 1 || more > 2*len(victims) {
+						t.Errorf("%d rebalances after the restart", more)
+					}
+					steady(c, "n", 20, 100*time.Millisecond)
+					l.verify(t, c, l.judge(c))
+				})
+			})
+		}
+	}
+}
+
 // TestWorkersOfOneProcessExchangeTasks: a worker is thrown out of the group by an operator; the other one of its process takes its
 // tasks, with their state in memory, and gives them back.
 func TestWorkersOfOneProcessExchangeTasks(t *testing.T) {

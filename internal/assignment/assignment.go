@@ -94,6 +94,8 @@ type Assignment struct {
 	Tasks  []statestore.TaskID
 	// Partitions are the topic-partitions of Tasks, by topic.
 	Partitions []TopicPartitions
+	// Rejoin says that the member is in the From of a withheld task, which waits for it to join again.
+	Rejoin bool
 }
 
 // Withheld is a task on its way from its owners to another member.
@@ -178,6 +180,7 @@ func handOut(members []Member, groups []group, tasks []task, target []int, claim
 			w := Withheld{Task: t.id, To: members[to].ID}
 			for _, m := range from {
 				w.From = append(w.From, members[m].ID)
+				plan.Members[m].Rejoin = true
 			}
 			slices.Sort(w.From)
 			plan.Withheld = append(plan.Withheld, w)

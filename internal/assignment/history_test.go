@@ -144,14 +144,23 @@ func (w *world) apply(plan Plan) {
 			lost[id] = lost[id] || !next[id][at]
 		}
 	}
+	told := map[string]bool{}
+	for _, a := range plan.Members {
+		told[a.Member] = a.Rejoin
+	}
+	awaited := map[string]bool{}
 	for _, held := range plan.Withheld {
 		for _, from := range held.From {
+			awaited[from] = true
 			if !lost[from] {
 				w.t.Fatalf("%v waits for %s, which revokes nothing and so never rejoins", held.Task, from)
 			}
 		}
 	}
 	for id, m := range w.live {
+		if told[id] != awaited[id] {
+			w.t.Fatalf("a task waits for %s: %v; it is told to join again: %v", id, awaited[id], told[id])
+		}
 		m.owned, m.generation = next[id], w.generation
 		for _, g := range m.groups {
 			for p := range w.partitions[g.Topics[0]] {

@@ -21,7 +21,7 @@ var decoders = map[string]string{
 	"dedup/DecodeMarker":                 "FuzzDecodeMarker",
 	"dedup/decodeOutputs":                "FuzzDecodeMarker",
 	"dedup/parseUUID":                    "FuzzIssueTimes",
-	"internal/assignment/DecodeBasis":    "FuzzDecodeBasis",
+	"internal/assignment/DecodeNote":     "FuzzDecodeNote",
 	"internal/assignment/DecodeUserData": "FuzzDecodeUserData",
 	"internal/dedupstage/ParseID":        "FuzzParseID",
 	"internal/dedupstage/Decode":         "any bytes are a value",

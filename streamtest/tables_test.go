@@ -145,3 +145,36 @@ func TestTablesOfTheDocumentation(t *testing.T) {
 		covered(t, tables["A restore"], restore, "")
 	}
 }
+
+var goTest = regexp.MustCompile("`go test (?:-tags kafka )?(?:-run (\\S+) )?\\./(\\S+?)(?: -run (?:'([^']+)'|([^` ]+)))?`")
+
+// Each guarantee names the command that shows it, each limit the test that shows what happens at it.
+func TestGuaranteesAndLimitsAreShown(t *testing.T) {
+	exists := map[string][]string{}
+	for room, dir := range rooms {
+		exists[room] = testsIn(t, dir)
+	}
+	tables := tablesOf(t, "../docs/guarantees.md")
+	for _, row := range tables["Limits"] {
+		if len(row) != 2 || len(namedIn(t, row[1], exists)) == 0 {
+			t.Errorf("the limit %q names no test", row)
+		}
+	}
+	commands := 0
+	for _, row := range tables["The command that shows it"] {
+		for _, m := range goTest.FindAllStringSubmatch(row[1], -1) {
+			commands++
+			tests := testsIn(t, filepath.Join("..", m[2]))
+			pattern, err := regexp.Compile(m[1] + m[3] + m[4])
+			if err != nil || !slices.ContainsFunc(tests, pattern.MatchString) {
+				t.Errorf("%s runs no test (%v)", m[0], err)
+			}
+		}
+		if !strings.Contains(row[1], "`") {
+			t.Errorf("the guarantee %q names no command", row[0])
+		}
+	}
+	if len(tables["Limits"]) < 16 || commands < 8 {
+		t.Errorf("only %d limits and %d commands were found", len(tables["Limits"]), commands)
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"strings"
 	"time"
@@ -22,7 +21,7 @@ func (c *Config) clientOptions(role string) []kgo.Opt {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.ClientID("oncemill-" + c.Topology.Name() + "-" + role),
-		kgo.WithLogger(clientLog{c.Logger.With("client", role)}),
+		kgo.WithLogger(newClientLog(c.Logger.With("client", role))),
 		kgo.MetadataMinAge(250 * time.Millisecond),
 		kgo.DisableClientMetrics(),
 	}
@@ -33,25 +32,6 @@ func (c *Config) clientOptions(role string) []kgo.Opt {
 		opts = append(opts, kgo.SASL(c.SASL))
 	}
 	return append(opts, c.ClientOptions...)
-}
-
-// clientLog passes the client's warnings and errors on, and the rest at debug level.
-type clientLog struct{ log *slog.Logger }
-
-func (l clientLog) Level() kgo.LogLevel {
-	if l.log.Enabled(context.Background(), slog.LevelDebug) {
-		return kgo.LogLevelInfo
-	}
-	return kgo.LogLevelWarn
-}
-
-func (l clientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
-	at := slog.LevelDebug
-	if level <= kgo.LogLevelWarn {
-		// The client retries by itself; what it cannot mend reaches the worker as an error and is logged there.
-		at = slog.LevelInfo
-	}
-	l.log.Log(context.Background(), at, msg, keyvals...)
 }
 
 // contactTimeout bounds the first contact with the brokers: within it an application knows whether it can start.

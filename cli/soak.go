@@ -258,6 +258,9 @@ func printSoak(env *Env, r *soak.Result) error {
 		r.Kafka, r.Transactions, r.Seed, grouped(r.Messages), grouped(r.Copies), grouped(report.Sum.Commits), grouped(report.Sum.Aborts),
 		grouped(report.Sum.ResolvedCommits+report.Sum.ResolvedAborts), grouped(report.Sum.Restored))
 	fmt.Fprintln(&b, r.Verdict)
+	if r.Refused+r.Late > 0 {
+		fmt.Fprintf(&b, "starts that were refused and tried again: %d while brokers were away, %d soon after they were back\n", r.Refused, r.Late)
+	}
 	for _, ended := range r.Ended {
 		fmt.Fprintf(&b, "a worker process ended by itself: %s\n", ended)
 	}

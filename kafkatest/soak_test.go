@@ -98,6 +98,7 @@ func runSoak(t *testing.T, c soak.Config) {
 		t.Fatal(err)
 	}
 	t.Log(result.Verdict)
+	t.Logf("starts refused while brokers were away: %d, and soon after they were back: %d", result.Refused, result.Late)
 	if !result.Verdict.Clean() {
 		t.Error("the judge has found violations")
 	}

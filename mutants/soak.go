@@ -22,4 +22,14 @@ var soakMutants = []mutant{
 		old: `	return s.client.EndTransaction(ctx, kgo.TryCommit)`, new: `	return s.client.EndTransaction(s.w.ctx, kgo.TryCommit)`,
 		packages: "./streamtest", run: "TestACoordinatorThatNeverEndsATransaction",
 	},
+	{
+		name: "a client that tries without a pause logs every try", file: "clientlog.go",
+		old: `now.Sub(c.last) < clientLogInterval {`, new: `now.Sub(c.last) < 0 {`,
+		packages: ".", run: "TestAClientThatTriesWithoutAPauseDoesNotFillTheDisk",
+	},
+	{
+		name: "a start that is refused without a reason is excused for long", file: "internal/proof/soak/fleet.go",
+		old: ` || m.late == lateStarts {`, new: ` {`,
+		packages: "./internal/proof/soak", run: "TestAStartMayBeRefusedWhileBrokersAreAway",
+	},
 }

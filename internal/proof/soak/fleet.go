@@ -31,6 +31,7 @@ type fleet struct {
 		ending  bool
 		died    []error
 		refused int                // starts that were refused while brokers were away
+		late    int                // and soon afterwards
 		away    int                // faults that keep brokers away from workers
 		back    time.Time          // the end of the last one
 		pending map[string]pending // by task
@@ -59,6 +60,7 @@ type member struct {
 	flows   int          // reports of counts since its start: it has done something
 	begun   bool         // a task came to it since its start
 	ended   problem.Code // with which the process ended by itself, as it said
+	late    int          // starts that were refused after brokers had come back from the last fault
 	left    bool         // until a join brings it back
 }
 
@@ -119,9 +121,7 @@ func (f *fleet) watch(m *member, p *process) {
 	if died {
 		m.tasks = nil
 	}
-	if excused {
-		f.mu.refused++
-	} else if died {
+	if died && !excused {
 		f.mu.died = append(f.mu.died, p.died())
 	}
 	ending := f.mu.ending
@@ -150,11 +150,26 @@ func (f *fleet) watch(m *member, p *process) {
 // excuse is how long after a fault of a broker or of the network a start may still be refused because of it: until coordinators have moved.
 const excuse = 30 * time.Second
 
+// lateStarts is how many starts of one process may be refused after a fault is over: one that was under way when it ended, and the next two.
+// A start waits for ten seconds, so more of them would mean that it was refused for another reason.
+const lateStarts = 3
+
 // excusedLocked says that a process did nothing but refuse to start while brokers were away: an application that starts does not wait for
 // them for long, and leaves it to its supervisor to try again. One that has begun must wait for as long as it takes.
 func (f *fleet) excusedLocked(m *member) bool {
-	away := f.mu.away > 0 || time.Since(f.mu.back) < excuse
-	return away && !m.begun && (m.ended == problem.BrokersUnreachable || m.ended == problem.BrokersRefused)
+	if m.begun || m.ended != problem.BrokersUnreachable && m.ended != problem.BrokersRefused {
+		return false
+	}
+	if f.mu.away > 0 {
+		f.mu.refused++
+		return true
+	}
+	if time.Since(f.mu.back) >= excuse || m.late == lateStarts {
+		return false
+	}
+	m.late++
+	f.mu.late++
+	return true
 }
 
 // away says that a fault keeps brokers away from workers, or that it is over.
@@ -163,6 +178,9 @@ func (f *fleet) away(now bool) {
 	defer f.mu.Unlock()
 	if now {
 		f.mu.away++
+		for _, m := range f.mu.members {
+			m.late = 0
+		}
 	} else {
 		f.mu.away--
 		f.mu.back = time.Now()
@@ -452,11 +470,11 @@ func (f *fleet) runningTasks() (int, <-chan struct{}) {
 	return n, f.mu.changed
 }
 
-// refused is how often a process could not start because brokers were away.
-func (f *fleet) refused() int {
+// refused is how often a process could not start because brokers were away, and how often soon after they had come back.
+func (f *fleet) refused() (away, late int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.mu.refused
+	return f.mu.refused, f.mu.late
 }
 
 // dumpTimeout bounds the wait for processes that write down what they do.

@@ -113,7 +113,7 @@ svg{display:block;width:100%;height:auto} svg text{font:11px system-ui,sans-seri
 <tr><td>timers fired<td class="n">{{.Sum.Timers}}</tr>
 <tr><td>checkpoints, buckets of markers expired<td class="n">{{.Sum.Checkpoints}}<td class="n">{{.Sum.Evicted}}</tr>
 <tr><td>changelog records restored<td class="n">{{.Sum.Restored}}</tr>
-<tr><td>starts while brokers were away, tried again<td class="n">{{.Refused}}</tr>
+<tr><td>starts refused while brokers were away, and soon after they were back<td class="n">{{.Refused}}<td class="n">{{.Late}}</tr>
 <tr><td>most records behind<td class="n">{{.Sum.Lag}}</tr>
 </table></div>
 <p class="quiet">Counts come from the worker processes, as far as they lived to tell.</p>

@@ -33,6 +33,8 @@ type Result struct {
 	Ended []string `json:"ended,omitempty"`
 	// Refused is how often a process could not start because brokers were away, and was started again.
 	Refused int `json:"refused"`
+	// Late is how often a start was refused soon after brokers had come back. A process that does not start at the fourth time has ended.
+	Late int `json:"late"`
 	// Verdict is that of the judge.
 	Verdict  *judge.Verdict `json:"verdict"`
 	Timeline *Timeline      `json:"timeline"`
@@ -91,7 +93,7 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	for _, ended := range s.fleet.ended() {
 		s.result.Ended = append(s.result.Ended, ended.Error())
 	}
-	s.result.Refused = s.fleet.refused()
+	s.result.Refused, s.result.Late = s.fleet.refused()
 	if !s.KeepTopics {
 		err = errors.Join(err, s.kafka.clean(s.fleet.instances()))
 	}

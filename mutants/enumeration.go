@@ -20,4 +20,26 @@ var enumerationMutants = []mutant{
 		old: `	timer := time.AfterFunc(stallPatience, func() {`, new: `	timer := time.AfterFunc(24*time.Hour, func() {`,
 		packages: "./internal/proof/enumeration", run: "TestErrorCodes/of/sales/start/InitProducerID/CONCURRENT_TRANSACTIONS/-1",
 	},
+	{
+		name: "an overlay outlives the abort of its transaction", file: "resolve.go",
+		old: `	for _, r := range dirty {
+		r.task.Abort()
+	}
+	s.reset()
+	return rolledBack, nil`, new: `	s.reset()
+	return rolledBack, nil`,
+		packages: "./internal/proof/enumeration", run: "TestSingles/of/alone;_work/a/commit-offsets/1_refuse",
+	},
+	{
+		name: "a zombie commits without a generation", file: "session.go",
+		old: `		req.MemberID, req.Generation = as.id, as.generation`, new: `		req.MemberID, req.Generation, req.InstanceID = as.id, -1, nil`,
+		packages: "./internal/proof/enumeration", run: "TestSingles/of/alone;_work/a/commit-offsets/1_(zombie|cut)",
+	},
+	{
+		name: "an answer that got lost is no reason to resolve", file: "session.go",
+		old: `	if err := s.end(ctx); err != nil {
+		return s.resolve`, new: `	if err := s.end(ctx); false {
+		return s.resolve`,
+		packages: "./internal/proof/enumeration", run: "TestSingles/of/alone;_work/a/end-txn/1_unsent",
+	},
 }

@@ -99,21 +99,6 @@ func TestKillBetweenTwoSubTopologies(t *testing.T) {
 	}
 }
 
-// TestEveryCrashOfTwoSubTopologies: at every step of a history through the repartition topic.
-func TestEveryCrashOfTwoSubTopologies(t *testing.T) {
-	t.Parallel()
-	orders := func() *history {
-		s := newSales()
-		return &history{topo: s.topo, input: "lines", output: "totals", outputs: 5, varying: true, verify: s.verify, records: []streamtest.Message{
-			line("l0", "c0", "p0 p1"), line("l1", "c1", "p1"), line("l0", "c0", "p0 p1"), line("l2", "c0", "p0 p2"),
-		}}
-	}
-	n := enumerate(t, orders, func(crash int) []int { return losses[crash%len(losses):][:1] })
-	if n < 40/raceSample {
-		t.Fatalf("only %d crashes", n)
-	}
-}
-
 // through are faults in the middle of the work of two sub-topologies, on two partitions each. Each proves that it struck.
 var through = []struct {
 	name   string

@@ -16,6 +16,8 @@ const (
 	fatal     class = "fatal"
 )
 
+var classes = []class{retriable, abortable, fenced, fatal}
+
 // coded is an error of a class.
 type coded struct {
 	class class
@@ -72,4 +74,14 @@ func codes() map[string][]coded {
 		table[api] = append(table[api], coded{abortable, kerr.UnknownServerError})
 	}
 	return table
+}
+
+// codeOf is the first code of a class that an API may answer; nil if there is none.
+func codeOf(api string, c class) *kerr.Error {
+	for _, e := range codes()[api] {
+		if e.class == c {
+			return e.err
+		}
+	}
+	return nil
 }

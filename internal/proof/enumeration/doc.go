@@ -1,4 +1,4 @@
-// Package enumeration strikes small applications with faults at named moments of the commit path, and with every error that a broker
+// Package enumeration strikes small applications with every fault at every step of the commit path, and with every error that a broker
 // may answer. Its tests hold everything; see docs/testing.md.
 //
 // A story is a script of one or two processes: they start, process, fire a timer, checkpoint, hand tasks over, stop. Run without a
@@ -9,4 +9,7 @@
 // The phases make the moments independent of the scheduler: the script enters one only when nothing is under way. Of steps that an
 // idle process takes again and again (a poll), and of those whose number follows from how a broker cuts its answers, the
 // first of each phase counts.
+//
+// Of the steps, two have no story: the removal of stores in a change of the topology, and a revocation, that is a task that moves from a
+// process that lives on to one that joins. Tests of their own strike them.
 package enumeration

@@ -23,6 +23,8 @@ const idName = "message-id"
 
 // application is what a story runs. Each process has a topology of its own, so that a handler knows where it runs.
 type application interface {
+	// name is that of the application, and of its group.
+	name() string
 	topology(process string) *topology.Topology
 	input() (topic string, partitions int32)
 	output() string
@@ -97,6 +99,7 @@ func newLedger() application {
 	return &ledger{seen: newHandlerRuns(), rings: map[string]string{}}
 }
 
+func (l *ledger) name() string           { return "ledger" }
 func (l *ledger) runs() *handlerRuns     { return l.seen }
 func (l *ledger) input() (string, int32) { return "commands", 2 }
 func (l *ledger) output() string         { return "events" }
@@ -210,6 +213,7 @@ type sales struct{ seen *handlerRuns }
 
 func newSales() application { return &sales{newHandlerRuns()} }
 
+func (s *sales) name() string           { return "sales" }
 func (s *sales) runs() *handlerRuns     { return s.seen }
 func (s *sales) input() (string, int32) { return "lines", 1 }
 func (s *sales) output() string         { return "totals" }

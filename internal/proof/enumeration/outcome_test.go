@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/oncemill/oncemill/dedup"
+	"github.com/oncemill/oncemill/internal/step"
 	"github.com/oncemill/oncemill/record"
 	"github.com/oncemill/oncemill/streamtest"
 )
@@ -125,4 +126,17 @@ func tell(t *testing.T, s *story) (e ending) {
 		}
 	})
 	return e
+}
+
+// moments are those of a story at which faults strike, in order. Of steps that an idle process takes again and again, and of
+// those whose number depends on how a broker cuts its answers, the first of a phase counts.
+func (e *ending) at(s *story) (out []moment) {
+	for _, m := range e.moments {
+		place, _ := step.Of(m.step)
+		if repeats := place.Step == step.Poll || place.Step == step.RestoreChunk || place.Step == step.LookFor; repeats && m.n > 1 || !s.owns(m.step) {
+			continue
+		}
+		out = append(out, m)
+	}
+	return out
 }

@@ -1,12 +1,16 @@
 package enumeration_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/oncemill/oncemill"
 	"github.com/oncemill/oncemill/internal/problem"
@@ -28,9 +32,10 @@ type run struct {
 	standsIn map[string]string // who takes over for whom
 	standIns int
 	sent     int
-	onPhase  func(phase string) // if set, is called when one begins
-	heal     func()             // if set, ends a fault that an application has stopped for
-	outcome  map[string]int     // of processes that ended by themselves: how often, by code
+	onPhase  func(phase string)   // if set, is called when one begins
+	heal     func()               // if set, ends a fault that an application has stopped for
+	outcome  map[string]int       // of processes that ended by themselves: how often, by code
+	gone     map[string]time.Time // since when processes do not run; zero once they are out of the group
 
 	mu struct {
 		sync.Mutex
@@ -47,6 +52,7 @@ type run struct {
 		handles   []interface{ Hits() int } // of faults of requests
 		ended     []func()                  // ends of those that last until the outcome is resolved
 		incidents []*incident
+		zombies   map[string]bool // processes that were taken for dead
 	}
 }
 
@@ -88,13 +94,16 @@ func (r *run) steps(p *streamtest.Process, name string) streamtest.Strike {
 	if r.look && p.Unsynced() > 0 {
 		r.mu.unsynced[m] = true
 	}
-	if r.mu.struck > 0 {
-		r.mu.since[at]++
-	}
 	if len(r.mu.faults) == 0 {
 		return streamtest.Strike{}
 	}
 	f := r.mu.faults[0]
+	if f.at.phase == "" && f.answers() && r.mu.zombies[p.Name()] {
+		return streamtest.Strike{} // it need not ask any more
+	}
+	if r.mu.struck > 0 {
+		r.mu.since[at]++
+	}
 	if f.at != m && (f.at.phase != "" || f.at.step != at || f.at.n != r.mu.since[at] || r.mu.struck == 0) {
 		return streamtest.Strike{}
 	}
@@ -114,6 +123,7 @@ func (r *run) strikeLocked(f fault, p *streamtest.Process) streamtest.Strike {
 		r.mu.incidents = append(r.mu.incidents, &incident{fault: f, process: p})
 		return streamtest.Strike{Crash: true, Lost: f.lost}
 	case zombie:
+		r.mu.zombies[p.Name()] = true
 		in := &incident{fault: f, process: p, thaw: make(chan struct{})}
 		r.mu.incidents = append(r.mu.incidents, in)
 		p.Isolate()
@@ -130,6 +140,7 @@ func (r *run) strikeLocked(f fault, p *streamtest.Process) streamtest.Strike {
 	case unsent, unsure:
 		l.Times = -1
 	case cut:
+		r.mu.zombies[p.Name()] = true
 		in := &incident{fault: f, process: p}
 		r.mu.incidents = append(r.mu.incidents, in)
 		time.AfterFunc(2*time.Millisecond, p.Isolate) // the request is executed by then
@@ -213,6 +224,7 @@ func (r *run) supervise() {
 			r.mu.Unlock()
 		}
 	}
+	r.expire()
 	for _, name := range slices.Clone(r.started) {
 		p := r.c.Process(name)
 		if p.Running() || p.Dead() || slices.ContainsFunc(r.open(), func(in *incident) bool { return in.process == p }) {
@@ -223,6 +235,36 @@ func (r *run) supervise() {
 			r.t.Fatalf("process %s has ended: %v", name, err)
 		}
 		p.Start()
+	}
+}
+
+// expire takes processes that do not run out of the group when their sessions are over. The brokers do it, but the embedded one for ever
+// keeps a member that was gone when its join was answered.
+func (r *run) expire() {
+	for _, p := range r.c.Processes() {
+		since, known := r.gone[p.Name()]
+		switch {
+		case p.Running():
+			delete(r.gone, p.Name())
+		case !known:
+			r.gone[p.Name()] = time.Now()
+		case !since.IsZero() && time.Since(since) > session:
+			r.gone[p.Name()] = time.Time{}
+			r.leave(p.Name() + "-0")
+		}
+	}
+}
+
+// leave takes an instance out of the group if it is there.
+func (r *run) leave(instance string) {
+	info := r.c.Broker().GroupInfo(r.app.name())
+	if info == nil || !slices.ContainsFunc(info.Members, func(m kfake.GroupMember) bool { return m.InstanceID != nil && *m.InstanceID == instance }) {
+		return
+	}
+	client := r.c.NewClient()
+	defer client.Close()
+	if _, err := kadm.NewClient(client).LeaveGroup(context.Background(), kadm.LeaveGroup(r.app.name()).InstanceIDs(instance)); err != nil {
+		r.t.Errorf("%s stays in the group: %v", instance, err)
 	}
 }
 
@@ -242,9 +284,12 @@ func (r *run) mayEnd(err error) bool {
 // proceed takes an incident a step further, and reports that it is over.
 func (r *run) proceed(in *incident) bool {
 	p := in.process
+	replaced := r.standsIn[p.Name()] != "" // a zombie that is struck again: another has its part already
 	switch {
 	case in.fault.kind == crash && !p.Dead():
 		return false // in a moment
+	case in.fault.kind == crash && replaced:
+		return true
 	case in.fault.kind == crash && !in.fault.other:
 		if !slices.Contains(r.started, p.Name()) { // it was about to stop
 			r.started = append(r.started, p.Name())
@@ -254,7 +299,9 @@ func (r *run) proceed(in *incident) bool {
 	}
 	switch in.stage {
 	case 0:
-		r.replace(p)
+		if !replaced {
+			r.replace(p)
+		}
 		if in.fault.kind == crash {
 			return true
 		}
@@ -413,14 +460,15 @@ func (c tryOut) play(t *testing.T, look func(r *run)) {
 	topic, partitions := app.input()
 	o := streamtest.ClusterOptions{Topology: app.topology(""), Partitions: partitions, Topics: map[string]int32{topic: partitions}, BrokerOptions: c.story.brokers,
 		Configure: func(process string, cfg *oncemill.Config) {
-			cfg.Topology, cfg.CheckpointInterval, cfg.SessionTimeout, cfg.RebalanceTimeout = app.topology(process), checkpointInterval, 6*time.Second, 6*time.Second
+			cfg.Topology, cfg.CheckpointInterval, cfg.SessionTimeout, cfg.RebalanceTimeout = app.topology(process), checkpointInterval, session, session
 			if c.story.configure != nil {
 				c.story.configure(process, cfg)
 			}
 		}}
 	streamtest.Simulate(t, o, func(t *testing.T, cluster *streamtest.Cluster) {
-		r := &run{t: t, c: cluster, app: app, story: c.story, began: time.Now(), standsIn: map[string]string{}, outcome: map[string]int{}}
+		r := &run{t: t, c: cluster, app: app, story: c.story, began: time.Now(), standsIn: map[string]string{}, outcome: map[string]int{}, gone: map[string]time.Time{}}
 		r.mu.counts, r.mu.since, r.mu.faults, r.mu.unsynced = map[moment]int{}, map[step.Step]int{}, slices.Clone(c.faults), map[moment]bool{}
+		r.mu.zombies = map[string]bool{}
 		r.look = len(c.faults) == 0 || c.look
 		cluster.Observe(r.steps)
 		t.Cleanup(func() {
@@ -433,6 +481,7 @@ func (c tryOut) play(t *testing.T, look func(r *run)) {
 		for len(r.started) > 0 {
 			r.stop(r.started[0])
 		}
+		r.until("the transactions of the dead to be over", r.decided)
 		if r.disturbed() && cluster.Unread() != "" { // a fault in the last stop leaves work to the next start
 			r.start("a")
 			r.settled()
@@ -442,6 +491,16 @@ func (c tryOut) play(t *testing.T, look func(r *run)) {
 		look(r)
 	})
 }
+
+// decided reports that no transaction hides outputs.
+func (r *run) decided() bool {
+	return !slices.ContainsFunc(r.c.Broker().PartitionInfos(r.app.output()), func(p *kfake.PartitionInfo) bool {
+		return p.LastStableOffset < p.HighWatermark
+	})
+}
+
+// session is how long a process may be silent before its tasks are given away, and what a rebalance waits.
+const session = 6 * time.Second
 
 // checkpointInterval is short, so that a story is.
 const checkpointInterval = 2 * time.Second
@@ -476,11 +535,16 @@ func (r *run) ended(what string, hits func() int) {
 	}
 }
 
-// disturbed reports that some fault has struck.
-func (r *run) disturbed() bool {
+// taken is how often a step was taken in this phase, by any process.
+func (r *run) taken(at step.Step) (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.mu.struck > 0
+	for m, k := range r.mu.counts {
+		if m.phase == r.mu.phase && m.step == at {
+			n += k
+		}
+	}
+	return n
 }
 
 // stoodStill reports that nothing was committed for a while before a time, and something after it.
@@ -488,4 +552,11 @@ func (r *run) stoodStill(healed time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.mu.committed.After(healed) && r.mu.before.Before(healed.Add(-standsFor/2))
+}
+
+// disturbed reports that some fault has struck.
+func (r *run) disturbed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.struck > 0
 }

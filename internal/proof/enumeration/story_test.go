@@ -30,15 +30,21 @@ type story struct {
 func stories() []*story {
 	return []*story{
 		{name: "alone", app: newLedger, script: alone},
-		{name: "sales", app: newSales, script: through, varying: true},
+		{name: "sales", app: newSales, script: through, configure: rarely, varying: true},
 		{name: "aborts", app: newLedger, script: aborts, own: []step.Step{step.Aborting, step.AbortTxn}},
 		{name: "unsure", app: newLedger, script: unknown, own: []step.Step{step.Resolve, step.Decide, step.Resolved, step.Fence}},
 		{name: "old", app: newLedger, script: alone, own: []step.Step{step.AddOffsets, step.EndTxn},
 			brokers: []kfake.Opt{kfake.MaxVersions(kversion.V3_6_0())}},
 		{name: "gone", app: newLedger, script: gone, own: []step.Step{step.LookFor}},
 		{name: "doubt", app: newLedger, script: doubt, own: []step.Step{step.AskLeader}},
+		{name: "expired", app: newLedger, script: expired, own: []step.Step{step.Drop, step.Excise}},
+		{name: "chunks", app: newLedger, script: chunks, own: []step.Step{step.WriteChunk, step.Ingest}},
+		{name: "away", app: newLedger, script: away, own: []step.Step{step.Lost}},
 	}
 }
+
+// rarely leaves checkpoints to clean stops: else in which phase one comes would depend on how long the one before took.
+func rarely(_ string, cfg *oncemill.Config) { cfg.CheckpointInterval = time.Hour }
 
 func storyNamed(name string) *story {
 	for _, s := range stories() {
@@ -49,11 +55,26 @@ func storyNamed(name string) *story {
 	return nil
 }
 
+// owns reports that a story is there for a step.
+func (s *story) owns(at step.Step) bool {
+	if s.own == nil {
+		return true
+	}
+	place, _ := step.Of(at)
+	for _, o := range s.own {
+		if o == place.Step {
+			return true
+		}
+	}
+	return false
+}
+
 var (
-	m0 = command("m0", "k0", "add 1").On(0)
-	m1 = command("m1", "k1", "alarm x 4").On(1)
-	m2 = command("m2", "k1", "add 5").On(1)
-	m3 = command("m3", "k0", "add 7").On(0)
+	m0    = command("m0", "k0", "add 1").On(0)
+	m1    = command("m1", "k1", "alarm x 4").On(1)
+	m2    = command("m2", "k1", "add 5").On(1)
+	plain = command("m1", "k1", "add 2").On(1)
+	m3    = command("m3", "k0", "add 7").On(0)
 )
 
 // begin starts a and lets it process some messages.
@@ -137,4 +158,60 @@ func doubt(r *run) {
 	r.send(m2)
 	r.settled()
 	r.ended("the refusal", refused.Hits)
+}
+
+// expired is a process that comes back after longer than tombstones are kept.
+func expired(r *run) {
+	begin(r, m0, plain)
+	r.stop("a")
+	r.enter("other")
+	r.start("b")
+	r.balanced(1)
+	r.send(m2)
+	r.settled()
+	r.stop("b")
+	r.enter("absence")
+	<-time.After(25 * time.Hour) // nothing runs
+	r.enter("return")
+	r.start("a")
+	r.balanced(1)
+	r.send(m3)
+	r.settled()
+}
+
+// chunks is a restore that stands still in the middle.
+func chunks(r *run) {
+	begin(r, m0, plain)
+	r.stop("a")
+	r.enter("restore")
+	refused := r.c.Broker().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: "ledger-commands-markers-changelog", Err: kerr.NotLeaderForPartition, Count: -1})
+	r.start("b")
+	r.until("the changelogs to be read", func() bool { return r.taken(step.ReadLogs) > 0 })
+	r.pass(3 * time.Second)
+	refused.Remove()
+	r.balanced(1)
+	r.send(m2)
+	r.settled()
+	r.ended("the refusal", refused.Hits)
+}
+
+// away is a process whose tasks are given to another while it is off the network.
+func away(r *run) {
+	begin(r, m0, plain)
+	r.enter("away")
+	a := r.actor("a")
+	a.Isolate()
+	r.start("b")
+	r.until("the other to have the tasks", func() bool {
+		return r.runningWithout(nil) == r.app.tasks() && r.taken(step.Start) > 0
+	})
+	r.send(m2)
+	r.settled()
+	r.enter("home")
+	if a == r.actor("a") && a.Running() {
+		a.Heal()
+	}
+	r.balanced(2)
+	r.send(m3)
+	r.settled()
 }

@@ -220,3 +220,36 @@ func TestRollingRestartWithoutARebalance(t *testing.T) {
 	r.judge()
 	sameAsChangelogs(r, specs[0].StateDir, specs[1].StateDir)
 }
+
+// TestStaticMemberThatDiesBeforeItJoinsAgain kills an instance when it is to give half of its tasks to another one, and starts it again
+// within its session. Kafka hands it the assignment without those tasks and does not rebalance; it has to, or they run nowhere.
+func TestStaticMemberThatDiesBeforeItJoinsAgain(t *testing.T) {
+	r := newRetailRun(t, shared, retailLines/2)
+	dir := t.TempDir()
+	one, two := r.spec(dir, "one"), r.spec(dir, "two")
+	one.SessionTimeout, two.SessionTimeout = 30*time.Second, 30*time.Second
+	dies := one
+	dies.Self = []workerproc.SelfSignal{{Step: step.Revoke, Occurrence: 1, Signal: syscall.SIGKILL}}
+
+	p := r.start(dies)
+	running(r, p, tasks)
+	r.send(r.feed.Counts().Messages() / 2)
+	worked(r, p, tasks)
+	comes := r.start(two)
+	if _, err := p.Wait(r.ctx, is(workerproc.SelfSignalled)); err != nil {
+		t.Fatal(err)
+	}
+	p.Kill()
+	began := time.Now()
+	p = r.start(one)
+	running(r, p, tasks/2)
+	running(r, comes, tasks/2)
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("all tasks run after %v: something else than the restart has caused the rebalance", took)
+	}
+	r.send(0)
+	r.awaitEnd()
+	r.stop(p, comes)
+	r.judge()
+	sameAsChangelogs(r, one.StateDir, two.StateDir)
+}

@@ -53,6 +53,7 @@ type run struct {
 		ended     []func()                  // ends of those that last until the outcome is resolved
 		incidents []*incident
 		zombies   map[string]bool // processes that were taken for dead
+		last      step.Step       // where the last fault struck
 	}
 }
 
@@ -98,8 +99,12 @@ func (r *run) steps(p *streamtest.Process, name string) streamtest.Strike {
 		return streamtest.Strike{}
 	}
 	f := r.mu.faults[0]
-	if f.at.phase == "" && f.answers() && r.mu.zombies[p.Name()] {
+	switch {
+	case f.at.phase != "":
+	case f.answers() && r.mu.zombies[p.Name()]:
 		return streamtest.Strike{} // it need not ask any more
+	case at == r.mu.last && slices.ContainsFunc(r.mu.handles, func(h interface{ Hits() int }) bool { return h.Hits() == 0 }):
+		return streamtest.Strike{} // another task takes the step of the fault before, whose request is not asked yet
 	}
 	if r.mu.struck > 0 {
 		r.mu.since[at]++
@@ -109,6 +114,7 @@ func (r *run) steps(p *streamtest.Process, name string) streamtest.Strike {
 	}
 	r.mu.faults = r.mu.faults[1:]
 	r.mu.struck++
+	r.mu.last = at
 	clear(r.mu.since)
 	return r.strikeLocked(f, p)
 }

@@ -1,0 +1,180 @@
+package simulation
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Seeds run in processes of their own: a panic or a bubble that stands still takes one seed with it, is reported with that seed, and is
+// repeated and shrunk like any other failure. The process is the test binary once more, with -child; it writes a line before and after
+// each run.
+const (
+	beginMark = "@begin "
+	endMark   = "@end "
+)
+
+// attempt is one run of a plan in a child.
+type attempt struct {
+	Seed   uint64
+	Failed bool
+	Result *Result
+	output []string
+}
+
+// runChild is the child: it runs seeds, each as often as it is told.
+func runChild(t *testing.T) {
+	for seed := *seedFlag; seed < *seedFlag+uint64(*seedsFlag); seed++ {
+		plan := planOf(t, seed)
+		for range *repeatFlag {
+			fmt.Printf("%s%d\n", beginMark, seed)
+			// One thread more or less: the one repeats better, the other meets more orders.
+			runtime.GOMAXPROCS(1 + int(seed%2))
+			var result *Result
+			ok := t.Run(fmt.Sprint(seed), func(t *testing.T) { result = Run(t, plan) })
+			text, err := json.Marshal(attempt{Seed: seed, Failed: !ok, Result: result})
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Printf("%s%s\n", endMark, text)
+		}
+	}
+}
+
+// planOf is the plan of a seed, with other faults if some were given.
+func planOf(t *testing.T, seed uint64) *Plan {
+	plan := Draw(seed)
+	if *faultsFlag != noFaults {
+		var err error
+		if plan.Faults, err = ParseFaults(*faultsFlag); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return plan
+}
+
+// patience is how long a run may take in real time before it is taken for one that stands still. Some take seconds where the race
+// detector is on and the machine is busy.
+const patience = 3 * time.Minute
+
+// inChild runs seeds in a child and yields its attempts, until yield returns false. What the child said beside them is in the error.
+func inChild(seed uint64, seeds, repeat int, faults string, yield func(*attempt) bool) error {
+	args := []string{"-test.run=^TestSimulation$", "-test.v", "-test.timeout=0", "-child", "-seed", strconv.FormatUint(seed, 10),
+		"-seeds", strconv.Itoa(seeds), "-repeat", strconv.Itoa(repeat), "-faults", faults}
+	cmd := exec.Command(os.Args[0], args...)
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }()
+	cmd.Stdout, cmd.Stderr = w, w
+	cmd.Env = append(os.Environ(), "GOTRACEBACK=all")
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	_ = w.Close()
+	watchdog := time.AfterFunc(patience, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) })
+	defer watchdog.Stop()
+	c := childOutput{yield: yield}
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() && !c.stopped {
+		if c.line(lines.Text()) {
+			watchdog.Reset(patience)
+		}
+	}
+	if c.stopped {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return nil
+	}
+	err = cmd.Wait()
+	if c.running { // it died, or was stopped, in the middle of a run
+		yield(&attempt{Seed: c.seed, Failed: true, output: append(c.output, fmt.Sprintf("the process ended in this run: %v", err))})
+		return nil
+	}
+	if err != nil && !c.failed {
+		return fmt.Errorf("%w\n%s", err, strings.Join(c.output, "\n"))
+	}
+	return nil
+}
+
+// childOutput takes apart what a child writes.
+type childOutput struct {
+	yield   func(*attempt) bool
+	seed    uint64
+	running bool
+	failed  bool // some run has failed, so the child will
+	stopped bool
+	output  []string
+}
+
+// line takes a line; it reports whether a run begins or ends with it.
+func (c *childOutput) line(line string) bool {
+	if text, found := strings.CutPrefix(line, beginMark); found {
+		c.seed, _ = strconv.ParseUint(text, 10, 64)
+		c.running, c.output = true, nil
+		return true
+	}
+	text, found := strings.CutPrefix(line, endMark)
+	if !found {
+		c.output = append(c.output, line)
+		return false
+	}
+	a := &attempt{output: c.output}
+	if err := json.Unmarshal([]byte(text), a); err != nil {
+		a = &attempt{Seed: c.seed, Failed: true, output: append(c.output, err.Error())}
+	}
+	c.running, c.output = false, nil
+	c.failed = c.failed || a.Failed
+	c.stopped = !c.yield(a)
+	return true
+}
+
+// chunk is how many seeds a child runs: the next one begins with an empty heap.
+const chunk = 25
+
+// eachSeed runs seeds in as many children at once as there are processors, until next returns none.
+func eachSeed(next func() (seed uint64, seeds int), yield func(*attempt)) []error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	for range max(runtime.NumCPU(), 1) {
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				seed, n := next()
+				mu.Unlock()
+				if n == 0 {
+					return
+				}
+				for end := seed + uint64(n); seed < end; {
+					err := inChild(seed, int(end-seed), 1, noFaults, func(a *attempt) bool {
+						mu.Lock()
+						defer mu.Unlock()
+						seed = a.Seed + 1
+						yield(a)
+						return true
+					})
+					if err != nil {
+						mu.Lock()
+						errs = append(errs, err)
+						mu.Unlock()
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errs
+}

@@ -1,0 +1,9 @@
+package simulation
+
+import (
+	"testing"
+
+	"github.com/oncemill/oncemill/internal/leaktest"
+)
+
+func TestMain(m *testing.M) { leaktest.Main(m) }

@@ -46,6 +46,10 @@ type ClusterOptions struct {
 	// RebalanceOnRestart lets the embedded broker rebalance when a static member restarts; see Cluster. What the group then
 	// knows of a restarted member is what it says itself, not what it said before.
 	RebalanceOnRestart bool
+	// JoinTime, if set, is how long the group waits for members after the last one that has joined, instead of their rebalance timeout.
+	// The embedded broker begins to wait anew with each member that joins, and joins again when its patience is over, which Apache Kafka
+	// does not: with as long a timeout as the members have, some of them keep each other waiting for ever for one that is gone.
+	JoinTime time.Duration
 	// BrokerOptions are added to those of the embedded brokers.
 	BrokerOptions []kfake.Opt
 	// Archive names topics whose records are kept when the application deletes them; see Cluster.Archived.
@@ -148,6 +152,9 @@ func newCluster(t *testing.T, o ClusterOptions) *Cluster {
 // joinAsKafka makes a static member that restarts look unchanged: Apache Kafka compares the name of its protocol, the
 // embedded broker its metadata, which no longer list owned partitions.
 func (c *Cluster) joinAsKafka(req *kmsg.JoinGroupRequest) {
+	if c.opts.JoinTime > 0 {
+		req.RebalanceTimeoutMillis = int32(c.opts.JoinTime.Milliseconds())
+	}
 	if req.InstanceID == nil || c.opts.RebalanceOnRestart {
 		return
 	}

@@ -2,6 +2,7 @@ package streamtest
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -30,6 +31,10 @@ type crashDisk struct {
 	opened atomic.Bool
 	// told, when set, is called then, too.
 	told atomic.Pointer[func()]
+	// fatal ends the process for the engine.
+	fatal func(string)
+	// left says that the process has ended, and the next one has a copy of this disk: what is written to this one is read by nobody.
+	left atomic.Bool
 }
 
 // engineDir is where the engine lies on a crashDisk.
@@ -42,7 +47,11 @@ func (d *crashDisk) MaybeError(op errorfs.Op) error {
 	if write := d.write.Load(); write != nil && d.opened.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 		(*write)()
 	}
-	if err := d.writes.Load(); err != nil && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+	if err := d.writes.Load(); err != nil && op.Kind.ReadOrWrite() == errorfs.OpIsWrite && !d.left.Load() {
+		if d.opened.Load() && strings.Contains(d.mem.PathBase(op.Path), "MANIFEST") {
+			d.endProcess(fmt.Sprintf("%s cannot be written: %v", op.Path, *err))
+			return nil
+		}
 		return *err
 	}
 	if op.Kind != errorfs.OpFileSync && op.Kind != errorfs.OpFileSyncData {
@@ -57,12 +66,21 @@ func (d *crashDisk) MaybeError(op errorfs.Op) error {
 	return nil
 }
 
+// endProcess ends the process when the engine would: it does so when it cannot write a MANIFEST. Goroutines of a process that is dead by
+// name only live on, and what the engine is in the middle of, on whatever goroutine, has to come to an end, or its Close waits for it
+// for ever. So it is not told; it goes on on a disk that nobody will read. That the engine ends the process is tested with the engine.
+func (d *crashDisk) endProcess(why string) {
+	d.fatal(why)
+	d.left.Store(true)
+}
+
 // String implements errorfs.Injector.
 func (d *crashDisk) String() string { return "crash disk" }
 
 // open opens the engine. fatal is called when the engine wants the process to end.
 func (d *crashDisk) open(cacheBytes int64, fatal func(string)) (statestore.Engine, error) {
 	d.opened.Store(false)
+	d.fatal = fatal
 	engine, err := pebble.OpenOrWipe(pebble.Config{Dir: engineDir, FS: errorfs.Wrap(d.mem, d), CacheBytes: cacheBytes, Fatal: func(message string) {
 		fatal(message)
 		runtime.Goexit() // as the end of the process would

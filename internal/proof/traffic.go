@@ -32,6 +32,7 @@ type Traffic struct {
 	clock  time.Time // of the stream
 	sent   int
 	sparse bool
+	parks  bool
 	last   string    // the id of the last message
 	recent []Message // the last that may be copied soon
 	past   []Message // some older ones of keys with a
@@ -47,6 +48,8 @@ type TrafficOptions struct {
 	// Sparse copies messages of keys with r and d at once or not at all. Where stream time moves by a window between two messages of
 	// a partition, whether the marker of an older one lives depends on when it was retried or replayed.
 	Sparse bool
+	// Parks makes half of the messages wait for their time: they are parked.
+	Parks bool
 	// Step bounds by how much stream time moves with a message. Default 2 s. The window of the job must be above 25 steps.
 	Step time.Duration
 }
@@ -72,7 +75,7 @@ func NewTraffic(o TrafficOptions) *Traffic {
 	if o.Step == 0 {
 		o.Step = 2 * time.Second
 	}
-	return &Traffic{random: rand.New(rand.NewPCG(o.Seed, 0x7ea)), keys: o.Keys, epoch: o.Epoch, step: o.Step, sparse: o.Sparse}
+	return &Traffic{random: rand.New(rand.NewPCG(o.Seed, 0x7ea)), keys: o.Keys, epoch: o.Epoch, step: o.Step, sparse: o.Sparse, parks: o.Parks}
 }
 
 // Next makes the next message, to be sent now.
@@ -120,7 +123,7 @@ func (t *Traffic) choose(now time.Time) Message {
 	case n < 240:
 		return t.fresh(fmt.Sprint("d", t.sent), fmt.Sprintf("mend %d %s", t.amount(), t.product()), t.epoch)
 	case n < 340:
-		return t.fresh(t.key("r"), fmt.Sprintf("until %d %d %s", now.Add(t.upTo(MaxWait)).UnixMilli(), t.amount(), t.product()), t.epoch)
+		return t.until(now)
 	case n < 350:
 		return t.fresh(t.key("r"), "never", t.epoch)
 	case n < 400:
@@ -133,11 +136,18 @@ func (t *Traffic) choose(now time.Time) Message {
 		return t.fresh(t.key("w"), fmt.Sprintf("alarm n%d %d", t.sent, now.Add(t.upTo(MaxAlarm)).UnixMilli()), t.stamp())
 	case n < 650:
 		return t.fresh(t.key("w"), t.add(), t.stamp())
+	case n >= 670 && t.parks:
+		return t.until(now)
 	case n < 670:
 		return t.fresh(t.key([]string{"a", "t"}[t.random.IntN(2)]), "close", t.stamp())
 	default:
 		return t.fresh(t.key("a"), t.add(), t.stamp())
 	}
+}
+
+// until is a message that waits for its time.
+func (t *Traffic) until(now time.Time) Message {
+	return t.fresh(t.key("r"), fmt.Sprintf("until %d %d %s", now.Add(t.upTo(MaxWait)).UnixMilli(), t.amount(), t.product()), t.epoch)
 }
 
 // copied are the messages that may be copied now.

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/oncemill/oncemill/internal/step"
 )
 
 const (
@@ -60,7 +62,11 @@ func Draw(seed uint64) *Plan {
 		d.plan.Faults = append(d.plan.Faults, Fault{At: d.moment() / 2, Kind: Join, Process: processName(i)})
 	}
 	for len(d.plan.Faults) < d.faults {
-		d.scene()
+		if d.plan.Settings.Ballast > 0 {
+			d.want()
+		} else {
+			d.scene()
+		}
 	}
 	slices.SortStableFunc(d.plan.Faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
 	return d.plan
@@ -97,8 +103,10 @@ func (d *draw) settings() {
 	d.faults = 20 + d.IntN(41)
 	s.Length = time.Duration(d.faults) * d.between(600*time.Millisecond, time.Second)
 	s.Messages = 100 + d.IntN(101)
-	if d.IntN(8) == 0 {
-		s.Ballast = 600_000
+	if d.IntN(10) == 0 { // so large a state, of few processes, that memory is short when it is not written
+		s.Ballast, s.Processes, s.Started = 900_000, 2, 2
+		s.CheckpointInterval, s.CheckpointRecords = 8*time.Second, 1_000_000
+		s.Length, s.Messages, d.faults = 25*time.Second, 200, 20
 	}
 }
 
@@ -127,6 +135,26 @@ func (d *draw) sometime() time.Duration {
 	return d.shortly()
 }
 
+// want is a time of want of memory, while tasks move, or while one is restored whose process is killed.
+func (d *draw) want() {
+	at, p := d.moment(), d.process()
+	faults := []Fault{{Kind: Wipe, Process: p, For: d.shortly()}, {Kind: Crash, Process: p, Step: string(step.WriteChunk.After()), Nth: 1, For: d.shortly()}}
+	if d.IntN(2) == 0 {
+		away := d.between(10*time.Second, 15*time.Second)
+		faults = []Fault{{Kind: Full, Process: "a", For: away}, {Kind: Full, Process: "b", For: away},
+			{At: away / 2, Kind: Leave, Process: p, For: d.shortly()}}
+	}
+	d.add(at, faults)
+}
+
+// add adds faults whose times are since at.
+func (d *draw) add(at time.Duration, faults []Fault) {
+	for _, f := range faults {
+		f.At = (at + f.At).Truncate(time.Millisecond)
+		d.plan.Faults = append(d.plan.Faults, f)
+	}
+}
+
 // scene draws a fault, or a few that belong together: what is rare when faults are drawn one by one is likely then.
 func (d *draw) scene() {
 	at, n := d.moment(), 0
@@ -136,10 +164,7 @@ func (d *draw) scene() {
 	n = d.IntN(n)
 	for _, s := range scenes {
 		if n -= s.weight; n < 0 {
-			for _, f := range s.draw(d) {
-				f.At = (at + f.At).Truncate(time.Millisecond)
-				d.plan.Faults = append(d.plan.Faults, f)
-			}
+			d.add(at, s.draw(d))
 			return
 		}
 	}

@@ -78,6 +78,9 @@ func runSeeds(t *testing.T) {
 	if sum.seeds >= defaultSeeds {
 		sum.demand(t)
 	}
+	if most := 1 + sum.seeds/50; sum.again > most {
+		t.Errorf("%d runs were done again because the clock stood; at most %d may", sum.again, most)
+	}
 	for i, a := range sum.failures {
 		explain(t, a, i == 0)
 	}
@@ -86,6 +89,7 @@ func runSeeds(t *testing.T) {
 // sum adds up what runs met.
 type sum struct {
 	seeds, faults int
+	again         int // runs that say nothing
 	struck        map[Kind]int
 	met           map[Situation]int // runs
 	ended         map[string]int
@@ -97,6 +101,10 @@ func newSum() *sum {
 }
 
 func (s *sum) add(a *attempt) {
+	if a.Again {
+		s.again++
+		return
+	}
 	s.seeds++
 	if a.Failed {
 		s.failures = append(s.failures, a)
@@ -121,7 +129,7 @@ func (s *sum) add(a *attempt) {
 
 // print tells what was run and met, in lines that are collected from all tests.
 func (s *sum) print(took time.Duration) {
-	fmt.Printf("proof: simulation: %d seeds, %d failed, %d faults struck, %v\n", s.seeds, len(s.failures), s.faults, took.Round(time.Second))
+	fmt.Printf("proof: simulation: %d seeds, %d failed, %d done again because the clock stood, %d faults struck, %v\n", s.seeds, len(s.failures), s.again, s.faults, took.Round(time.Second))
 	var words []string
 	for _, kind := range Kinds() {
 		words = append(words, fmt.Sprintf("%s %d", kind, s.struck[kind]))

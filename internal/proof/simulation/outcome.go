@@ -14,10 +14,12 @@ import (
 )
 
 // Outcome is what a run committed, by key, without what may differ between two right runs of the same traffic: in which order records of
-// several partitions meet in the repartition, and where a timer of the wall clock rings among the records of its key. Lines are compared
-// as they are.
+// several partitions meet in the repartition, where a timer of the wall clock rings among the records of its key, and the running number
+// of a timer in its task, which is in the ids of its outputs: retries and replays, which come with the clock, set timers too. Lines are
+// compared as they are.
 type Outcome struct {
-	// Events are the outputs of the first stage, by key in order, with the ids that they carry; rings of keys with w are sorted behind.
+	// Events are the outputs of the first stage, by key in order, with the ids that those of messages carry; rings of keys with w are
+	// sorted behind.
 	Events map[string][]string
 	// Moves are what the second stage had to do, and did, by product and account in order.
 	Moves, Totals map[string][]string
@@ -31,12 +33,15 @@ func outcomeOf(names proof.Names, logs map[string][]record.Raw, cells []streamte
 	o := &Outcome{Events: map[string][]string{}, Moves: map[string][]string{}, Totals: map[string][]string{}, State: map[string]string{}}
 	rings := map[string][]string{}
 	for _, r := range logs[names.Events] {
-		key, line := string(r.Key), fmt.Sprintf("%s at %d id %s", r.Value, r.Timestamp.UnixMilli(), streamtest.Header(r, record.HeaderID))
-		if strings.HasPrefix(key, "w") && strings.Contains(line, `"ring"`) {
-			rings[key] = append(rings[key], fmt.Sprintf("%s id %s", r.Value, streamtest.Header(r, record.HeaderID)))
-			continue
+		key, value := string(r.Key), string(r.Value)
+		switch ring := strings.Contains(value, `"ring"`); {
+		case ring && strings.HasPrefix(key, "w"):
+			rings[key] = append(rings[key], value)
+		case ring:
+			o.Events[key] = append(o.Events[key], fmt.Sprintf("%s at %d", value, r.Timestamp.UnixMilli()))
+		default:
+			o.Events[key] = append(o.Events[key], fmt.Sprintf("%s at %d id %s", value, r.Timestamp.UnixMilli(), streamtest.Header(r, record.HeaderID)))
 		}
-		o.Events[key] = append(o.Events[key], line)
 	}
 	for key, lines := range rings {
 		slices.Sort(lines)

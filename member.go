@@ -62,6 +62,7 @@ func join(cfg *Config, instance string, topics []string, balancer *balancer, del
 		kgo.SessionTimeout(cfg.SessionTimeout),
 		kgo.HeartbeatInterval(min(cfg.SessionTimeout/5, heartbeatInterval)),
 		kgo.RebalanceTimeout(cfg.RebalanceTimeout),
+		kgo.AdjustFetchOffsetsFn(anywhere),
 		kgo.OnPartitionsAssigned(on(groupAssigned)),
 		kgo.OnPartitionsRevoked(on(groupRevoked)),
 		kgo.OnPartitionsLost(on(groupLost)),
@@ -74,6 +75,17 @@ func join(cfg *Config, instance string, topics []string, balancer *balancer, del
 	m.client, m.cancel = client, cancel
 	go m.watch(ctx, deliver)
 	return m, nil
+}
+
+// anywhere lets the group's client begin anywhere: it fetches nothing. Where nothing is committed it would list the offsets of each
+// partition, and the end of a membership would wait for that.
+func anywhere(_ context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	for _, partitions := range offsets {
+		for p := range partitions {
+			partitions[p] = kgo.NewOffset().At(0)
+		}
+	}
+	return offsets, nil
 }
 
 // watch polls for the errors of the group; there are no records.

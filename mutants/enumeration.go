@@ -31,11 +31,6 @@ var enumerationMutants = []mutant{
 		packages: "./internal/proof/enumeration", run: "TestSingles/of/alone;_work/a/commit-offsets/1_refuse",
 	},
 	{
-		name: "a zombie commits without a generation", file: "session.go",
-		old: `		req.MemberID, req.Generation = as.id, as.generation`, new: `		req.MemberID, req.Generation, req.InstanceID = as.id, -1, nil`,
-		packages: "./internal/proof/enumeration", run: "TestSingles/of/alone;_work/a/commit-offsets/1_(zombie|cut)",
-	},
-	{
 		name: "an answer that got lost is no reason to resolve", file: "session.go",
 		old: `	if err := s.end(ctx); err != nil {
 		return s.resolve`, new: `	if err := s.end(ctx); false {

@@ -10,6 +10,5 @@
 // idle process takes again and again (a poll), and of those whose number follows from how a broker cuts its answers, the
 // first of each phase counts.
 //
-// Of the steps, two have no story: the removal of stores in a change of the topology, and a revocation, that is a task that moves from a
-// process that lives on to one that joins. Tests of their own strike them.
+// One step has no story: the removal of stores in a change of the topology, which has tests of its own.
 package enumeration

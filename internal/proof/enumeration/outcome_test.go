@@ -47,14 +47,14 @@ func (c tryOut) hold(r *run, want *ending) error {
 	if got.state != want.state {
 		return fmt.Errorf("state\n%s\nwithout the fault\n%s", got.state, want.state)
 	}
-	exact, more := c.story.own == nil, 0
+	exact, more := !c.story.faulty(), 0
 	for _, f := range c.faults {
 		if f.kind != crash {
 			exact, more = false, more+2
 		}
 	}
-	if c.story.own != nil {
-		more += 2 // the story itself has a fault
+	if c.story.faulty() {
+		more += 2
 	}
 	if err := errors.Join(r.app.judge(r.c), r.app.runs().check(exact, more), r.positions()); err != nil {
 		return err
@@ -131,7 +131,12 @@ func tell(t *testing.T, s *story) (e ending) {
 // moments are those of a story at which faults strike, in order. Of steps that an idle process takes again and again, and of
 // those whose number depends on how a broker cuts its answers, the first of a phase counts.
 func (e *ending) at(s *story) (out []moment) {
+	begun := s.from == ""
 	for _, m := range e.moments {
+		begun = begun || m.phase == s.from
+		if !begun {
+			continue
+		}
 		place, _ := step.Of(m.step)
 		if repeats := place.Step == step.Poll || place.Step == step.RestoreChunk || place.Step == step.LookFor; repeats && m.n > 1 || !s.owns(m.step) {
 			continue

@@ -22,6 +22,8 @@ type story struct {
 	configure func(process string, cfg *oncemill.Config)
 	// own are the steps that only this story has: the others are struck in the stories before it. Nil is all.
 	own []step.Step
+	// from is the first phase that is not told by a story before it.
+	from string
 	// varying says that outputs carry offsets of records within the application, which move with each fault.
 	varying bool
 }
@@ -30,6 +32,8 @@ type story struct {
 func stories() []*story {
 	return []*story{
 		{name: "alone", app: newLedger, script: alone},
+		{name: "moves", app: newLedger, script: moves, configure: rarely, from: "join",
+			own: []step.Step{step.Revoke, step.Join, step.Assign, step.FetchOffsets, step.ListEnds, step.RestoreDone, step.CheckInputs, step.Start}},
 		{name: "sales", app: newSales, script: through, configure: rarely, varying: true},
 		{name: "aborts", app: newLedger, script: aborts, own: []step.Step{step.Aborting, step.AbortTxn}},
 		{name: "unsure", app: newLedger, script: unknown, own: []step.Step{step.Resolve, step.Decide, step.Resolved, step.Fence}},
@@ -54,6 +58,9 @@ func storyNamed(name string) *story {
 	}
 	return nil
 }
+
+// faulty reports that the story itself has a fault; one that goes on from another has none.
+func (s *story) faulty() bool { return s.own != nil && s.from == "" }
 
 // owns reports that a story is there for a step.
 func (s *story) owns(at step.Step) bool {
@@ -99,6 +106,29 @@ func alone(r *run) {
 	r.send(m2)
 	r.until("the last message to be under way", func() bool { return r.app.runs().of("m2") > 0 })
 	r.stop("a")
+}
+
+// moves is the story of tasks that move to another process and back.
+func moves(r *run) {
+	begin(r, m0, plain)
+	r.enter("join")
+	r.start("b")
+	r.balanced(2)
+	r.pass(rest)
+	r.enter("more")
+	r.send(m2)
+	r.settled()
+	r.enter("leave")
+	r.stop("a")
+	r.enter("takeover")
+	r.balanced(1)
+	r.enter("back")
+	r.send(m3)
+	r.settled()
+	r.enter("return")
+	r.start("a")
+	r.balanced(2)
+	r.pass(rest)
 }
 
 // through is the story of two sub-topologies, until processed records of the topic between them are deleted.

@@ -169,20 +169,19 @@ func grows(enough uint64, use func()) uint64 {
 	const rounds, calls = 6, 4
 	least := ^uint64(0)
 	use()
-	for before := live(); ; {
-		for round := range rounds {
-			for range calls {
-				use()
-			}
-			after := live()
-			least = min(least, (max(after, before)-before)/calls)
-			if least <= enough && round > 0 {
-				return least
-			}
-			before = after
+	before := live()
+	for round := range rounds {
+		for range calls {
+			use()
 		}
-		return least
+		after := live()
+		least = min(least, (max(after, before)-before)/calls)
+		if least <= enough && round > 0 {
+			break
+		}
+		before = after
 	}
+	return least
 }
 
 // live is the size of what is reachable. What finalizers free is reachable once more, hence the second collection.

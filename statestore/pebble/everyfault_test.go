@@ -155,19 +155,19 @@ func (r *faultRun) crash() *vfs.MemFS {
 }
 
 // do runs one operation: it ends, or the process does.
-func (r *faultRun) do(operation func() error) (err error, dead *vfs.MemFS) {
+func (r *faultRun) do(operation func() error) (dead *vfs.MemFS, err error) {
 	done := make(chan error, 1)
 	go func() { done <- operation() }()
 	select {
 	case err = <-done:
 	case dead = <-r.died:
-		return nil, dead
+		return dead, nil
 	}
 	select {
 	case dead = <-r.died: // in the background
-		return nil, dead
+		return dead, nil
 	default:
-		return err, nil
+		return nil, err
 	}
 }
 
@@ -186,7 +186,7 @@ func (r *faultRun) run() error {
 			}
 		}
 		c.plain(r.after)
-		err, dead := r.do(func() error { return c.apply(e) })
+		dead, err := r.do(func() error { return c.apply(e) })
 		if dead != nil {
 			r.ends["ends the process"]++
 			return r.reopen(dead)
@@ -201,14 +201,14 @@ func (r *faultRun) run() error {
 	}
 	var got contents
 	read := func() (err error) { got, err = scan(e); return err }
-	err, dead = r.do(read)
+	dead, err = r.do(read)
 	if err != nil {
 		if !named(err) {
 			return fmt.Errorf("reading: %w", err)
 		}
 		r.ends["a read fails, and is repeated"]++
 		r.fault.heal()
-		err, dead = r.do(read)
+		dead, err = r.do(read)
 	}
 	if dead != nil {
 		r.ends["ends the process"]++
@@ -227,7 +227,7 @@ func (r *faultRun) run() error {
 }
 
 func (r *faultRun) closed(e *pebble.Engine) (*vfs.MemFS, error) {
-	err, dead := r.do(e.Close)
+	dead, err := r.do(e.Close)
 	if err != nil && !named(err) {
 		return nil, fmt.Errorf("close: %w", err)
 	}
@@ -247,13 +247,13 @@ func (r *faultRun) closedAndOpened(e *pebble.Engine) (*pebble.Engine, *vfs.MemFS
 // opened opens the engine, again without the fault if it is refused.
 func (r *faultRun) opened() (e *pebble.Engine, dead *vfs.MemFS, err error) {
 	open := func() (err error) { e, err = r.open(); return err }
-	if err, dead = r.do(open); err != nil {
+	if dead, err = r.do(open); err != nil {
 		if !named(err) {
 			return nil, nil, fmt.Errorf("open: %w", err)
 		}
 		r.ends["open is refused, and repeated"]++
 		r.fault.heal()
-		err, dead = r.do(open)
+		dead, err = r.do(open)
 	}
 	if dead != nil {
 		r.ends["ends the process"]++
@@ -277,7 +277,7 @@ func (r *faultRun) refused(e *pebble.Engine, c change, err error) error {
 	if err != nil || !maps.Equal(got, r.before) {
 		return fmt.Errorf("%s failed, and left %d keys, not %d: %w", c.name, len(got), len(r.before), err)
 	}
-	again, dead := r.do(func() error { return c.apply(e) })
+	dead, again := r.do(func() error { return c.apply(e) })
 	if again != nil || dead != nil {
 		return fmt.Errorf("%s again on a healthy disk: %w", c.name, again)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/oncemill/oncemill/internal/crashfs"
 	"github.com/oncemill/oncemill/internal/invariants"
 	"github.com/oncemill/oncemill/statestore"
 	"github.com/oncemill/oncemill/statestore/memory"
@@ -75,7 +76,7 @@ type machine struct {
 	t       *testing.T
 	seed    uint64
 	rng     *rand.Rand
-	fs      *vfs.MemFS   // of pebble, or nil
+	fs      *crashfs.FS  // of pebble, or nil
 	disk    *memory.Disk // of the other engine
 	engine  *faultyEngine
 	db      *statestore.DB
@@ -493,7 +494,7 @@ func runMachine(t *testing.T, seed uint64, onPebble bool, reached map[string]int
 	synctest.Test(t, func(t *testing.T) {
 		m := &machine{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 77)), reached: reached}
 		if onPebble {
-			m.fs = vfs.NewCrashableMem()
+			m.fs = crashfs.New()
 		} else {
 			m.disk = memory.NewDisk()
 		}

@@ -13,13 +13,14 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/oncemill/oncemill/internal/crashfs"
 	"github.com/oncemill/oncemill/statestore"
 	"github.com/oncemill/oncemill/statestore/pebble"
 )
 
 // crashDisk is the disk of one process: the production engine on a file system in memory that knows what was synced.
 type crashDisk struct {
-	mem *vfs.MemFS
+	mem *crashfs.FS
 	// writes, when set, is the error of every operation that writes.
 	writes atomic.Pointer[error]
 	// sync, when set, is called before a file or directory is synced.
@@ -40,7 +41,7 @@ type crashDisk struct {
 // engineDir is where the engine lies on a crashDisk.
 const engineDir = "/state"
 
-func newCrashDisk() *crashDisk { return &crashDisk{mem: vfs.NewCrashableMem()} }
+func newCrashDisk() *crashDisk { return &crashDisk{mem: crashfs.New()} }
 
 // MaybeError implements errorfs.Injector.
 func (d *crashDisk) MaybeError(op errorfs.Op) error {

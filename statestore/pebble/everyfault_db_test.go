@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/oncemill/oncemill/internal/crashfs"
 	"github.com/oncemill/oncemill/internal/leaktest"
 	"github.com/oncemill/oncemill/statestore"
 	"github.com/oncemill/oncemill/statestore/pebble"
@@ -51,13 +52,13 @@ var errDead = errors.New("the process ended")
 // dbRun is one run of a DB with two tasks on a disk with a fault: commits, checkpoints of both together, a drop, an unfinished
 // checkpoint that the close writes.
 type dbRun struct {
-	mem    *vfs.MemFS
+	mem    *crashfs.FS
 	fault  *nth
 	lost   int // percent of what was not synced
 	heals  bool
 	ends   map[string]int
 	tasks  [2]history
-	died   chan *vfs.MemFS
+	died   chan *crashfs.FS
 	failed chan error // a try of a checkpoint
 	db     *statestore.DB
 }
@@ -75,7 +76,7 @@ func (r *dbRun) do(operation func() error) error {
 	}
 }
 
-func (r *dbRun) crash() *vfs.MemFS {
+func (r *dbRun) crash() *crashfs.FS {
 	return r.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100 - r.lost, RNG: rand.New(rand.NewPCG(3, 4))})
 }
 
@@ -344,7 +345,7 @@ func (r *dbRun) drop(task *statestore.Task) error {
 
 // run returns an error that says what went wrong.
 func (r *dbRun) run() error {
-	r.died = make(chan *vfs.MemFS, 1)
+	r.died = make(chan *crashfs.FS, 1)
 	for p := range r.tasks {
 		r.tasks[p].versions = []version{{0, contents{}}}
 	}
@@ -380,9 +381,9 @@ func (r *dbRun) run() error {
 }
 
 // judge opens what a crash left.
-func (r *dbRun) judge(after *vfs.MemFS) error {
+func (r *dbRun) judge(after *crashfs.FS) error {
 	r.mem, r.fault = after, &nth{}
-	r.died = make(chan *vfs.MemFS, 1)
+	r.died = make(chan *crashfs.FS, 1)
 	if err := r.open(); err != nil {
 		return fmt.Errorf("open after a crash: %w", err)
 	}
@@ -420,7 +421,7 @@ func TestEveryOperationOfTheDiskFailsUnderADB(t *testing.T) {
 		{"a full disk", syscall.ENOSPC, true, false, 100},
 	} {
 		for n := 1; ; n += everyFault {
-			r := &dbRun{mem: vfs.NewCrashableMem(), lost: f.lost, heals: f.heals, ends: ends}
+			r := &dbRun{mem: crashfs.New(), lost: f.lost, heals: f.heals, ends: ends}
 			fault := &nth{n: n, sticky: f.sticky, err: f.err, counts: func(errorfs.Op) bool { return true }}
 			r.fault = fault
 			var err error

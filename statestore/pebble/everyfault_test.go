@@ -17,6 +17,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/oncemill/oncemill/internal/crashfs"
 	"github.com/oncemill/oncemill/internal/leaktest"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/statestore"
@@ -132,12 +133,12 @@ func scan(e *pebble.Engine) (_ contents, err error) {
 
 // faultRun is one run of the script with one fault.
 type faultRun struct {
-	mem   *vfs.MemFS
+	mem   *crashfs.FS
 	fault *nth
 	// before is what was acknowledged, after is that and the change under way.
 	before, after contents
 	// died has what a crash leaves once the engine has ended its process.
-	died chan *vfs.MemFS
+	died chan *crashfs.FS
 	lost int // percent of what was not synced
 	// ends counts how operations ended.
 	ends map[string]int
@@ -150,12 +151,12 @@ func (r *faultRun) open() (*pebble.Engine, error) {
 	}})
 }
 
-func (r *faultRun) crash() *vfs.MemFS {
+func (r *faultRun) crash() *crashfs.FS {
 	return r.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100 - r.lost, RNG: rand.New(rand.NewPCG(1, 2))})
 }
 
 // do runs one operation: it ends, or the process does.
-func (r *faultRun) do(operation func() error) (dead *vfs.MemFS, err error) {
+func (r *faultRun) do(operation func() error) (dead *crashfs.FS, err error) {
 	done := make(chan error, 1)
 	go func() { done <- operation() }()
 	select {
@@ -173,7 +174,7 @@ func (r *faultRun) do(operation func() error) (dead *vfs.MemFS, err error) {
 
 // run returns an error that says what went wrong.
 func (r *faultRun) run() error {
-	r.died = make(chan *vfs.MemFS, 100)
+	r.died = make(chan *crashfs.FS, 100)
 	r.before, r.after = contents{}, contents{}
 	e, dead, err := r.opened()
 	if err != nil || dead != nil {
@@ -226,7 +227,7 @@ func (r *faultRun) run() error {
 	return r.reopen(dead)
 }
 
-func (r *faultRun) closed(e *pebble.Engine) (*vfs.MemFS, error) {
+func (r *faultRun) closed(e *pebble.Engine) (*crashfs.FS, error) {
 	dead, err := r.do(e.Close)
 	if err != nil && !named(err) {
 		return nil, fmt.Errorf("close: %w", err)
@@ -237,7 +238,7 @@ func (r *faultRun) closed(e *pebble.Engine) (*vfs.MemFS, error) {
 	return dead, nil
 }
 
-func (r *faultRun) closedAndOpened(e *pebble.Engine) (*pebble.Engine, *vfs.MemFS, error) {
+func (r *faultRun) closedAndOpened(e *pebble.Engine) (*pebble.Engine, *crashfs.FS, error) {
 	if dead, err := r.closed(e); err != nil || dead != nil {
 		return nil, dead, err
 	}
@@ -245,7 +246,7 @@ func (r *faultRun) closedAndOpened(e *pebble.Engine) (*pebble.Engine, *vfs.MemFS
 }
 
 // opened opens the engine, again without the fault if it is refused.
-func (r *faultRun) opened() (e *pebble.Engine, dead *vfs.MemFS, err error) {
+func (r *faultRun) opened() (e *pebble.Engine, dead *crashfs.FS, err error) {
 	open := func() (err error) { e, err = r.open(); return err }
 	if dead, err = r.do(open); err != nil {
 		if !named(err) {
@@ -285,7 +286,7 @@ func (r *faultRun) refused(e *pebble.Engine, c change, err error) error {
 }
 
 // reopen looks at what a crash left: what was acknowledged, or the whole of the change under way too.
-func (r *faultRun) reopen(after *vfs.MemFS) error {
+func (r *faultRun) reopen(after *crashfs.FS) error {
 	if after == nil {
 		return nil
 	}
@@ -334,7 +335,7 @@ func TestEveryOperationOfTheDiskFails(t *testing.T) {
 		{"read-only", syscall.EROFS, true, writes, 100},
 	} {
 		for n := 1; ; n++ {
-			r := &faultRun{mem: vfs.NewCrashableMem(), lost: f.lost, ends: ends, fault: &nth{n: n, sticky: f.sticky, err: f.err, counts: f.counts}}
+			r := &faultRun{mem: crashfs.New(), lost: f.lost, ends: ends, fault: &nth{n: n, sticky: f.sticky, err: f.err, counts: f.counts}}
 			var err error
 			leaktest.Abandon(func() { err = r.run() })
 			struck := r.fault.hits()
@@ -370,7 +371,7 @@ func TestASlowDiskOnlyDelays(t *testing.T) {
 		<-time.After(pause)
 		return nil
 	})
-	mem := vfs.NewCrashableMem()
+	mem := crashfs.New()
 	want := contents{}
 	e := open(t, pebble.Config{FS: errorfs.Wrap(mem, slow), TableBytes: 4 << 10})
 	for _, c := range script {

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/oncemill/oncemill/internal/crashfs"
 	"github.com/oncemill/oncemill/internal/leaktest"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/statestore"
@@ -130,14 +131,14 @@ func TestAFailedManifestEndsTheProcess(t *testing.T) {
 
 func failManifest(t *testing.T) {
 	var fail atomic.Bool
-	mem := vfs.NewCrashableMem()
+	mem := crashfs.New()
 	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if fail.Load() && strings.Contains(op.Path, "MANIFEST") && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 			return syscall.EIO
 		}
 		return nil
 	}))
-	var after *vfs.MemFS
+	var after *crashfs.FS
 	died := make(chan struct{})
 	e := open(t, pebble.Config{FS: fs, Fatal: func(string) {
 		after = mem.CrashClone(vfs.CrashCloneCfg{})
@@ -159,7 +160,7 @@ func failManifest(t *testing.T) {
 }
 
 // damage flips a byte in the middle of every table.
-func damage(t testing.TB, mem *vfs.MemFS) {
+func damage(t testing.TB, mem vfs.FS) {
 	t.Helper()
 	names, err := mem.List("/store/tables")
 	if err != nil {

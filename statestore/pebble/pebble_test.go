@@ -6,6 +6,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/oncemill/oncemill/internal/crashfs"
 	"github.com/oncemill/oncemill/statestore"
 	"github.com/oncemill/oncemill/statestore/pebble"
 	"github.com/oncemill/oncemill/statestore/storetest"
@@ -13,11 +14,11 @@ import (
 
 // world is a machine whose disk can lose what was not synced.
 type world struct {
-	fs   *vfs.MemFS
+	fs   *crashfs.FS
 	open *pebble.Engine // until the next Open or Crash
 }
 
-func newWorld(t testing.TB) storetest.World { return &world{fs: vfs.NewCrashableMem()} }
+func newWorld(t testing.TB) storetest.World { return &world{fs: crashfs.New()} }
 
 func (w *world) Open(t testing.TB) statestore.Engine {
 	e, err := pebble.Open(pebble.Config{

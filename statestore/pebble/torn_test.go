@@ -10,15 +10,16 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/oncemill/oncemill/internal/crashfs"
 	"github.com/oncemill/oncemill/internal/leaktest"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/statestore/pebble"
 )
 
 // written runs the script and returns the disk, and what the store held after each change.
-func written(t *testing.T) (*vfs.MemFS, []contents) {
+func written(t *testing.T) (*crashfs.FS, []contents) {
 	t.Helper()
-	mem := vfs.NewCrashableMem()
+	mem := crashfs.New()
 	e := open(t, pebble.Config{FS: mem, TableBytes: 4 << 10, CacheBytes: 1 << 20})
 	states := []contents{{}}
 	for _, c := range script {
@@ -34,7 +35,7 @@ func written(t *testing.T) (*vfs.MemFS, []contents) {
 }
 
 // one returns the newest file of a kind.
-func one(t *testing.T, mem *vfs.MemFS, has func(name string) bool) (path string, content []byte) {
+func one(t *testing.T, mem *crashfs.FS, has func(name string) bool) (path string, content []byte) {
 	t.Helper()
 	names, err := mem.List("/store/tables")
 	if err != nil {
@@ -57,7 +58,7 @@ func one(t *testing.T, mem *vfs.MemFS, has func(name string) bool) (path string,
 }
 
 // rewritten is a copy of the disk with one file changed.
-func rewritten(t *testing.T, mem *vfs.MemFS, path string, content []byte) *vfs.MemFS {
+func rewritten(t *testing.T, mem *crashfs.FS, path string, content []byte) *crashfs.FS {
 	t.Helper()
 	disk := mem.CrashClone(vfs.CrashCloneCfg{})
 	f, err := disk.Create(path, vfs.WriteCategoryUnspecified)
@@ -74,7 +75,7 @@ func rewritten(t *testing.T, mem *vfs.MemFS, path string, content []byte) *vfs.M
 }
 
 // look opens a damaged disk and reads it: as one of the states, with a named error, or not at all (the process ended).
-func look(t *testing.T, disk *vfs.MemFS, states []contents) string {
+func look(t *testing.T, disk *crashfs.FS, states []contents) string {
 	t.Helper()
 	ended := make(chan string, 1)
 	leaktest.Abandon(func() {
@@ -183,7 +184,7 @@ func TestAnEngineThatCannotBeOpenedIsWiped(t *testing.T) {
 	if err := without.Remove(table); err != nil {
 		t.Fatal(err)
 	}
-	for name, disk := range map[string]*vfs.MemFS{"torn": rewritten(t, mem, path, manifest[:3]), "without a table": without} {
+	for name, disk := range map[string]*crashfs.FS{"torn": rewritten(t, mem, path, manifest[:3]), "without a table": without} {
 		if how := look(t, disk, states); how != "open says "+string(problem.StoreCorrupt) {
 			t.Errorf("%s: %s", name, how)
 		}

@@ -108,8 +108,8 @@ func (s *session) abort(ctx context.Context) error {
 	if err := s.w.at(step.AbortTxn); err != nil {
 		return err
 	}
-	if s.overdue {
-		return errOverdue // the client waits for the same records again
+	if s.broken != nil {
+		return s.broken // asked to abort, the client waits for the same records again, or aborts another transaction
 	}
 	// After its timeout the broker has aborted the transaction by itself, and the client sets no bound. See flush.
 	bounded, cancel := context.WithTimeout(ctx, s.w.app.cfg.TransactionTimeout)

@@ -39,14 +39,21 @@ type session struct {
 
 	written map[*running][]task.Written // of the last confirmed transaction
 
-	stale    bool // the client knows a topic that was deleted and made again
-	overdue  bool // a flush did not end within the transaction's time
-	open     bool // BeginTransaction was called
-	produced int  // records given to the client in this transaction
+	stale    bool  // the client knows a topic that was deleted and made again
+	broken   error // why the client cannot end its transaction, and is replaced
+	open     bool  // BeginTransaction was called
+	producer producer
+	produced int // records given to the client in this transaction
 	slabs    [][]pending
 	promise  func(*kgo.Record, error)
 	failed   error       // guarded by worker.promiseMu
 	culprit  *kgo.Record // the record of failed; guarded too
+}
+
+// producer is what brokers know the sender of a transaction by.
+type producer struct {
+	id    int64
+	epoch int16
 }
 
 // pending is a record that the client has, with what is needed when the broker refuses it.
@@ -157,7 +164,17 @@ func (s *session) begin() error {
 	}
 	s.open = true
 	s.forgetFailure()
+	var err error
+	if s.producer, err = s.sender(s.w.ctx); err != nil {
+		s.producer = producer{-1, -1} // as nobody: what it sends fails, or cannot be committed
+	}
 	return nil
+}
+
+// sender is under what the client sends now.
+func (s *session) sender(ctx context.Context) (p producer, err error) {
+	p.id, p.epoch, err = s.client.ProducerID(ctx)
+	return p, err
 }
 
 // produceOutputs hands the outputs of completed records to the client.
@@ -308,8 +325,14 @@ func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error)
 	return s.confirm(dirty, written)
 }
 
-// errOverdue is why a client is replaced that has not sent its records within the transaction's time.
-var errOverdue = errors.New("the records were not sent within the transaction's time")
+// Why a client is replaced.
+var (
+	errOverdue = errors.New("the records were not sent within the transaction's time")
+	// errBeganAnew: the broker refuses a batch, mostly because it has timed the transaction out. Where the topic has lost what the client wrote
+	// to it before, as one has that is purged, the client (kgo 1.22.2, handleReqRespBatch) takes this for a broker that has forgotten it,
+	// takes a new epoch in the middle of the transaction, which aborts what was sent so far, and sends the rest.
+	errBeganAnew = errors.New("the client took a new producer epoch within the transaction: what it sent before is aborted")
+)
 
 // flush waits until every promise has come, at most for the transaction's time: after it the broker aborts. The client's own
 // limit counts from a record's timestamp, which is that of the input, and would fail every retry for an old one.
@@ -321,7 +344,9 @@ func (s *session) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.w.app.cfg.TransactionTimeout)
 	defer cancel()
 	err := s.client.Flush(ctx)
-	s.overdue = errors.Is(err, context.DeadlineExceeded)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.broken = errOverdue
+	}
 	return err
 }
 
@@ -428,15 +453,19 @@ func (s *session) locate(written map[*running][]task.Written) {
 
 // commitOffsets adds the positions to the transaction.
 func (s *session) commitOffsets(ctx context.Context, dirty []*running, written map[*running][]task.Written) error {
-	id, epoch, err := s.client.ProducerID(ctx)
+	by, err := s.sender(ctx)
 	if err != nil {
 		return err
+	}
+	if by != s.producer {
+		s.broken = errBeganAnew
+		return s.broken
 	}
 	if s.oldTxns {
 		if err := s.w.at(step.AddOffsets); err != nil {
 			return err
 		}
-		if err := s.addOffsets(ctx, id, epoch); err != nil {
+		if err := s.addOffsets(ctx, by); err != nil {
 			return err
 		}
 		if err := s.w.after(step.AddOffsets); err != nil {
@@ -447,7 +476,7 @@ func (s *session) commitOffsets(ctx context.Context, dirty []*running, written m
 		return err
 	}
 	req := kmsg.NewPtrTxnOffsetCommitRequest()
-	req.TransactionalID, req.Group, req.ProducerID, req.ProducerEpoch = s.txnID, s.group, id, epoch
+	req.TransactionalID, req.Group, req.ProducerID, req.ProducerEpoch = s.txnID, s.group, by.id, by.epoch
 	req.InstanceID = &s.w.instance
 	eachOffset(dirty, written, func(topic string, partition int32, next int64, leaderEpoch int32, metadata string) {
 		p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
@@ -506,10 +535,10 @@ func (s *session) fencedByGroup(ctx context.Context, commit func() error) error 
 // commitBackoff is the pause between two tries of an offset commit.
 const commitBackoff = 20 * time.Millisecond
 
-func (s *session) addOffsets(ctx context.Context, id int64, epoch int16) error {
+func (s *session) addOffsets(ctx context.Context, by producer) error {
 	return s.fencedByGroup(ctx, func() error {
 		req := kmsg.NewPtrAddOffsetsToTxnRequest()
-		req.TransactionalID, req.Group, req.ProducerID, req.ProducerEpoch = s.txnID, s.group, id, epoch
+		req.TransactionalID, req.Group, req.ProducerID, req.ProducerEpoch = s.txnID, s.group, by.id, by.epoch
 		resp, err := req.RequestWith(ctx, s.client)
 		if err != nil {
 			return err

@@ -14,8 +14,18 @@ var soakMutants = []mutant{
 	},
 	{
 		name: "a client that cannot send its records is asked to abort them", file: "resolve.go",
-		old: `	if s.overdue {`, new: `	if false {`,
+		old: `	if s.broken != nil {`, new: `	if false {`,
 		packages: "./streamtest", run: "TestAClientThatSkipsABatchForEver",
+	},
+	{
+		name: "a transaction of two producer epochs is committed", file: "session.go",
+		old: `	if by != s.producer {`, new: `	if false {`,
+		packages: "./streamtest", run: "TestAProducerThatBeginsAnewWithinATransaction",
+	},
+	{
+		name: "a busy task writes small checkpoints until the owner of a large one comes by", file: "statestore/task.go",
+		old: ` && own*2*t.db.owned.Load() >= sum`, new: ` && own > 0`,
+		packages: "./statestore", run: "TestSmallCheckpointsDoNotMakeUpForALargeOne",
 	},
 	{
 		name: "the end of a transaction is awaited without a bound", file: "session.go",

@@ -88,6 +88,36 @@ func TestATransactionThatCannotFit(t *testing.T) {
 	wantContents(t, task, "")
 }
 
+// A large task whose owner does not come by is no reason for others to write one small checkpoint after the other.
+func TestSmallCheckpointsDoNotMakeUpForALargeOne(t *testing.T) {
+	r := newRig(t, func(c *statestore.Config) { c.CheckpointRecords = 100; c.MemoryBudget = 16 << 20 })
+	large, small := r.acquire(0), r.acquire(1)
+	defer large.Release()
+	defer small.Release()
+	due := func(task *statestore.Task, want bool, when string) {
+		t.Helper()
+		if got := task.NeedsCheckpoint(r.clock()); got != want {
+			t.Fatalf("%s: due is %v", when, got)
+		}
+	}
+	r.commit(large, 1, "big="+strings.Repeat("x", 5<<20))
+	r.commit(small, 1, "a=1")
+	due(small, false, "little of the memory")
+	due(large, true, "most of the memory")
+	r.checkpoint(large)
+	for i := range 99 {
+		r.commit(large, uint64(i+2), fmt.Sprintf("k%d=1", i))
+	}
+	due(small, false, "few of the records")
+	due(large, true, "most of the records")
+	for i := range 40 {
+		r.commit(small, uint64(i+2), fmt.Sprintf("k%d=1", i))
+	}
+	due(small, true, "more than half of the average")
+	r.checkpoint(large)
+	due(small, false, "not many records in all")
+}
+
 func TestWhenACheckpointIsDue(t *testing.T) {
 	r := newRig(t, func(c *statestore.Config) { c.CheckpointRecords = 10; c.MemoryBudget = 1 << 20 })
 	task := r.acquire(0)

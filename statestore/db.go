@@ -41,6 +41,7 @@ type DB struct {
 	changed atomic.Pointer[chan struct{}]
 	// records is the sum of the active generations' records.
 	records atomic.Int64
+	owned   atomic.Int64 // tasks that have an owner
 
 	wake chan struct{} // to the writer: the queue or closing changed
 	done chan struct{} // closed by the writer at its end
@@ -202,6 +203,7 @@ func (db *DB) own(id TaskID, t *Task) error {
 		st.active = &generation{task: st}
 	}
 	st.owner, t.st = t, st
+	db.owned.Add(1)
 	return nil
 }
 
@@ -210,6 +212,7 @@ func (db *DB) disown(t *Task) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	t.st.owner = nil
+	db.owned.Add(-1)
 	db.settleLocked(t.st)
 }
 

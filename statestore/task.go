@@ -267,7 +267,9 @@ func (t *Task) freeClean() {
 }
 
 // NeedsCheckpoint reports that a checkpoint is due: the active generations of the process have reached their share of the
-// memory or the bound of records to replay, or this task's has waited for the interval, or somebody found no room.
+// memory or the bound of records to replay, and this task's is a large part of them; or it has waited for the interval, or somebody
+// found no room. It is asked by one owner at a time: if small ones were written too, a busy task would write one for each commit until
+// the owner of a large one comes by.
 func (t *Task) NeedsCheckpoint(now time.Time) bool {
 	g := t.st.active
 	if t.err != nil || g.isEmpty() || g.unpositioned || t.st.frozen != nil {
@@ -276,8 +278,13 @@ func (t *Task) NeedsCheckpoint(now time.Time) bool {
 	db := t.db
 	return now.Sub(g.begun) >= db.cfg.CheckpointInterval ||
 		len(g.tables) > 0 && (db.Pressed() ||
-			db.accounts.active.Bytes() >= db.cfg.MemoryBudget/activeShare ||
-			db.records.Load() >= int64(db.cfg.CheckpointRecords))
+			t.reaches(g.bytes(), db.accounts.active.Bytes(), db.cfg.MemoryBudget/activeShare) ||
+			t.reaches(int64(g.records), db.records.Load(), int64(db.cfg.CheckpointRecords)))
+}
+
+// reaches reports that the sum over all tasks has reached a limit, and that this task has at least half of the average.
+func (t *Task) reaches(own, sum, limit int64) bool {
+	return sum >= limit && own*2*t.db.owned.Load() >= sum
 }
 
 // Tick is called by the owner between transactions. If the frozen generation has arrived in the engine it renews the reader

@@ -1,6 +1,7 @@
 package streamtest_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +108,65 @@ func TestACoordinatorThatNeverEndsATransaction(t *testing.T) {
 		c.AwaitCommitted("events", 4)
 		l.verify(t, c, l.judge(c))
 		l.wantRunsOf(t, "n", 2)
+	})
+}
+
+// TestAProducerThatBeginsAnewWithinATransaction: the broker refuses a batch as one of an old epoch, and says that the topic has lost what
+// the client wrote to it before. The client takes a new epoch, which aborts what it has sent so far in the transaction, and goes on. What
+// is left must not be committed without the rest.
+func TestAProducerThatBeginsAnewWithinATransaction(t *testing.T) {
+	t.Parallel()
+	o := streamtest.ClusterOptions{
+		Topology:  twoWays(),
+		Configure: configure(func(cfg *oncemill.Config) { cfg.CommitInterval = 2 * time.Second }),
+	}
+	streamtest.Simulate(t, o, func(t *testing.T, c *streamtest.Cluster) {
+		a := c.Start("a")
+		c.Produce("in", streamtest.Text("k", "left 1"), streamtest.Text("k", "right 1"))
+		c.AwaitCommitted("left", 1)
+		c.AwaitCommitted("right", 1)
+		c.Settle()
+
+		c.Produce("in", streamtest.Text("k", "right 2"))
+		c.Pass(500 * time.Millisecond)
+		if n := len(c.Uncommitted("right")); n != 2 {
+			t.Fatalf("%d records are on the right, not one that is not committed beside the other", n)
+		}
+		refused := false
+		c.Broker().ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			p := req.(*kmsg.ProduceRequest)
+			c.Broker().KeepControl()
+			if p.TransactionID == nil || refused {
+				return nil, nil, false
+			}
+			refused = true
+			resp := p.ResponseKind().(*kmsg.ProduceResponse)
+			for _, topic := range p.Topics {
+				at := kmsg.NewProduceResponseTopic()
+				at.Topic, at.TopicID = topic.Topic, topic.TopicID
+				for _, partition := range topic.Partitions {
+					old := kmsg.NewProduceResponseTopicPartition()
+					old.Partition, old.ErrorCode, old.LogStartOffset = partition.Partition, kerr.InvalidProducerEpoch.Code, 100
+					at.Partitions = append(at.Partitions, old)
+				}
+				resp.Topics = append(resp.Topics, at)
+			}
+			return resp, nil, true
+		})
+		c.Produce("in", streamtest.Text("k", "left 2"))
+		c.Pass(10 * time.Second)
+		if !refused || a.Steps(string(step.Aborting)) != 1 {
+			t.Fatalf("a batch refused: %v, %d transactions aborted", refused, a.Steps(string(step.Aborting)))
+		}
+		for _, way := range []string{"left", "right"} {
+			var got []string
+			for _, r := range c.Committed(way) {
+				got = append(got, string(r.Value))
+			}
+			if want := []string{way + " 1", way + " 2"}; !slices.Equal(got, want) {
+				t.Errorf("committed on the %s: %q, not %q", way, got, want)
+			}
+		}
 	})
 }
 

@@ -28,7 +28,7 @@ var rules = []rule{
 		"Kafka's client is hidden behind the session; the core and the stores are tested without a broker"},
 	{"github.com/twmb/franz-go/pkg/kfake", []string{"streamtest", "internal/embedded"},
 		"the embedded broker is for development and tests"},
-	{"github.com/cockroachdb/pebble", []string{"statestore/pebble", "streamtest", "benchmarks"},
+	{"github.com/cockroachdb/pebble", []string{"statestore/pebble", "streamtest", "benchmarks", "internal/crashfs"},
 		"everything else knows the engine by its interface"},
 	{"github.com/prometheus", []string{"metrics/prometheus"}, "metrics are plain events; exporters are optional"},
 	{"github.com/spf13/cobra", []string{"cli", "cmd"}, "the library does not depend on its command line"},

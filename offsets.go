@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -176,37 +178,53 @@ func listOffsets(ctx context.Context, cl *kgo.Client, topics []string, partition
 	return out, nil
 }
 
-// epochEnd asks where a leader epoch ended (KIP-320); an end below a position means that the log diverged from it.
+// epochEnd asks where a leader epoch ended (KIP-320); an end below a position means that the log diverged from it. It is -1 for a log
+// without a history of epochs.
 func epochEnd(ctx context.Context, cl *kgo.Client, topic string, partition int32, epoch int32) (int64, error) {
+	ends, err := epochEnds(ctx, cl, map[string]int32{topic: epoch}, partition)
+	return ends[topic], err
+}
+
+// epochEnds is epochEnd for the same partition of several topics.
+func epochEnds(ctx context.Context, cl *kgo.Client, epochs map[string]int32, partition int32) (map[string]int64, error) {
 	req := kmsg.NewPtrOffsetForLeaderEpochRequest()
 	req.ReplicaID = -2 // a client that looks for truncation
-	t := kmsg.NewOffsetForLeaderEpochRequestTopic()
-	t.Topic = topic
-	p := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
-	p.Partition, p.LeaderEpoch, p.CurrentLeaderEpoch = partition, epoch, -1
-	t.Partitions = append(t.Partitions, p)
-	req.Topics = append(req.Topics, t)
-	end := int64(-1)
-	err := retry(ctx, fmt.Sprintf("the leader epochs of %s/%d", topic, partition), func() error {
-		for _, shard := range cl.RequestSharded(ctx, req) {
+	topics := slices.Sorted(maps.Keys(epochs))
+	for _, topic := range topics {
+		t := kmsg.NewOffsetForLeaderEpochRequestTopic()
+		t.Topic = topic
+		p := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
+		p.Partition, p.LeaderEpoch, p.CurrentLeaderEpoch = partition, epochs[topic], -1
+		t.Partitions = append(t.Partitions, p)
+		req.Topics = append(req.Topics, t)
+	}
+	ends := map[string]int64{}
+	what := fmt.Sprintf("the leader epochs of partition %d of %s", partition, strings.Join(topics, ", "))
+	err := retry(ctx, what, func() error {
+		for _, shard := range cl.RequestSharded(ctx, req) { // partitions have different leaders
 			if shard.Err != nil {
 				return shard.Err
 			}
 			for _, t := range shard.Resp.(*kmsg.OffsetForLeaderEpochResponse).Topics {
 				for _, p := range t.Partitions {
 					if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-						return err
+						return fmt.Errorf("%s/%d: %w", t.Topic, p.Partition, err)
 					}
-					end = p.EndOffset
+					ends[t.Topic] = p.EndOffset
 				}
+			}
+		}
+		for _, topic := range topics {
+			if _, ok := ends[topic]; !ok {
+				return fmt.Errorf("no answer for %s/%d", topic, partition)
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("OffsetForLeaderEpoch of %s/%d: %w", topic, partition, err)
+		return nil, fmt.Errorf("OffsetForLeaderEpoch: %w", err)
 	}
-	return end, nil
+	return ends, nil
 }
 
 // retryPause is the pause between two tries; the client's own retries come on top.

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/internal/graph"
+	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/step"
 	"github.com/oncemill/oncemill/internal/task"
 	"github.com/oncemill/oncemill/statestore"
@@ -133,6 +134,9 @@ func (j *restoreJob) restoreState(ctx context.Context) error {
 		if err := j.listLogs(ctx); err != nil {
 			return err
 		}
+		if err := j.haveTheirEnds(ctx); err != nil {
+			return err
+		}
 		if err := j.judgeLocal(ctx); err != nil {
 			return err
 		}
@@ -214,6 +218,37 @@ func (j *restoreJob) listLogs(ctx context.Context) error {
 		j.logs = append(j.logs, &restoreLog{store: st, start: starts[st.Changelog], end: ends[st.Changelog], next: starts[st.Changelog], epoch: -1, buckets: map[uint64]int64{}})
 	}
 	return j.w.after(step.ListEnds)
+}
+
+// haveTheirEnds refuses changelogs that lost what was committed last, in an unclean election of a leader, and have grown beyond it since: by
+// aborted records, or by those of somebody else. It comes before the local state is judged: that may be the only copy left.
+func (j *restoreJob) haveTheirEnds(ctx context.Context) error {
+	epochs := map[string]int32{}
+	for _, l := range j.logs {
+		if epoch := j.meta.Epoch(l.store.Changelog); j.ours && epoch >= 0 {
+			epochs[l.store.Changelog] = epoch
+		}
+	}
+	if len(epochs) == 0 {
+		return nil
+	}
+	if err := j.w.at(step.AskEpoch); err != nil {
+		return err
+	}
+	ends, err := epochEnds(ctx, j.client, epochs, j.id.Partition)
+	if err != nil {
+		return err
+	}
+	if err := j.w.after(step.AskEpoch); err != nil {
+		return err
+	}
+	for topic, end := range ends {
+		if committed := j.meta.End(topic); end >= 0 && end < committed {
+			return problem.New(problem.StateBehind, j.id.String(), "%s/%d lost its end: committed is up to %d in leader epoch %d, which ends at %d",
+				topic, j.id.Partition, committed, epochs[topic], end)
+		}
+	}
+	return nil
 }
 
 // judgeLocal decides whether the local state can be continued; if not it is dropped.

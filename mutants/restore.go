@@ -28,6 +28,16 @@ var restoreMutants = []mutant{
 		packages: "./streamtest", run: "TestChangelogThatLoses",
 	},
 	{
+		name: "a changelog that lost its end and grew beyond it is restored", file: "restore.go",
+		old: `end >= 0 && end < committed {`, new: `end >= 0 && end < 0 {`,
+		packages: "./streamtest", run: "TestRestoreOfALogThatLostItsEndAndGrewBeyondIt",
+	},
+	{
+		name: "a record that lies where committed ones were is committed", file: "txnoffsets.go",
+		old: `w.First < log.Next {`, new: `w.First < 0 {`,
+		packages: "./streamtest", run: "TestAChangelogThatLosesItsEndUnderARunningTask",
+	},
+	{
 		name: "a restore waits for a topic that is gone", file: "restorestall.go",
 		old: `	if !unknownTopic(cause) {`, new: `	if true {`,
 		packages: "./streamtest", run: "TestTopicThatIsDeletedDuring|TestPartitionAddedToTheOnly",

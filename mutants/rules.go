@@ -29,7 +29,7 @@ var ruleMutants = []mutant{
 		"./streamtest", "TestR6Order"),
 	change("a counter that is behind is served", "changelog.go", `case j.ours && j.at.N < j.meta.N:`, `case false:`,
 		"./streamtest", "TestR6ACounter"),
-	change("offsets are committed without a member", "session.go", `req.MemberID, req.Generation = as.id, as.generation`, `req.MemberID, req.Generation, req.InstanceID = "", -1, nil
+	change("offsets are committed without a member", "txnoffsets.go", `req.MemberID, req.Generation = as.id, as.generation`, `req.MemberID, req.Generation, req.InstanceID = "", -1, nil
 		_ = as`,
 		"./streamtest", "TestR7"),
 	change("tasks of another topology are taken over", "restore.go", `return j.w.app.checkStateHash(j.id.SubTopology, j.meta)`, `return nil`,
@@ -70,7 +70,7 @@ var ruleMutants = []mutant{
 		"./statestore", "TestDropTakes"),
 
 	// Traps of the client.
-	change("what was polled is committed, processed or not", "session.go", `		p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+	change("what was polled is committed, processed or not", "txnoffsets.go", `		p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
 `, `		for _, h := range s.w.hand.parts {
 			if n := len(h.records); n > 0 && h.records[n-1].Topic == topic && h.records[n-1].Partition == partition {
 				next = h.records[n-1].Offset + 1
@@ -85,7 +85,7 @@ var ruleMutants = []mutant{
 		".", "TestEventsBehind"),
 	change("a rebalance takes away the tasks that stay", "ownership.go", "		gone := w.affected(e.partitions)\n		defer w.rebalanced(metrics.RebalanceEnd{Reason: \"revoked\"", "		gone := slices.Clone(w.assigned)\n		defer w.rebalanced(metrics.RebalanceEnd{Reason: \"revoked\"",
 		"./streamtest", "TestSecondInstance"),
-	change("offsets are committed beside the transaction", "session.go", `		resp, err := req.RequestWith(ctx, s.client)
+	change("offsets are committed beside the transaction", "txnoffsets.go", `		resp, err := req.RequestWith(ctx, s.client)
 		if err != nil {
 			return err
 		}
@@ -113,7 +113,7 @@ var ruleMutants = []mutant{
 		".", "TestAMarkerOfANewer"),
 	change("transactions have the timeout of the client", "session.go", "		kgo.TransactionTimeout(cfg.TransactionTimeout),\n", "",
 		"./streamtest", "TestHandlerThatIsTooSlowAlone"),
-	change("old brokers are not told the group of the offsets", "session.go", "	if s.oldTxns {\n		if err", "	if false {\n		if err",
+	change("old brokers are not told the group of the offsets", "txnoffsets.go", "	if s.oldTxns {\n		if err", "	if false {\n		if err",
 		"./streamtest", "TestBrokersWithout"),
 	change("a member is new with every start", "worker.go", `instance := fmt.Sprintf("%s-%d", app.instance, index)`, `instance := fmt.Sprintf("%s-%d-%d", app.instance, index, time.Now().UnixNano())`,
 		"./streamtest", "TestRestartKeeps"),

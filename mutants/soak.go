@@ -18,7 +18,7 @@ var soakMutants = []mutant{
 		packages: "./streamtest", run: "TestAClientThatSkipsABatchForEver",
 	},
 	{
-		name: "a transaction of two producer epochs is committed", file: "session.go",
+		name: "a transaction of two producer epochs is committed", file: "txnoffsets.go",
 		old: `	if by != s.producer {`, new: `	if false {`,
 		packages: "./streamtest", run: "TestAProducerThatBeginsAnewWithinATransaction",
 	},

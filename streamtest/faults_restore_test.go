@@ -2,6 +2,7 @@ package streamtest_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -185,36 +186,103 @@ func TestKillBetweenTheDropAndTheRestore(t *testing.T) {
 	}
 }
 
+// endEpochs has the leaders answer that all epochs of the asked changelogs ended at the begin of the log: to those who ask for all of a
+// task's at once, as a restore does of what was committed, or to those who ask for one, as it does of the local state.
+func (s *scene) endEpochs(all bool) (asked *int) {
+	asked = new(int)
+	s.c.Broker().ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		s.c.Broker().KeepControl()
+		epochs := req.(*kmsg.OffsetForLeaderEpochRequest)
+		if epochs.Topics[0].Topic == "commands" || (len(epochs.Topics) > 1) != all {
+			return nil, nil, false
+		}
+		*asked++
+		resp := epochs.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
+		for _, topic := range epochs.Topics {
+			out := kmsg.NewOffsetForLeaderEpochResponseTopic()
+			out.Topic = topic.Topic
+			for _, p := range topic.Partitions {
+				part := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
+				part.Partition, part.LeaderEpoch, part.EndOffset = p.Partition, p.LeaderEpoch, 0
+				out.Partitions = append(out.Partitions, part)
+			}
+			resp.Topics = append(resp.Topics, out)
+		}
+		return resp, nil, true
+	})
+	return asked
+}
+
 // TestRestoreOfADivergedLog: an election lost records that the local state includes; the leader epochs tell.
 func TestRestoreOfADivergedLog(t *testing.T) {
 	t.Parallel()
 	play(t, setting{}, func(s *scene) {
 		s.stop(s.a)
-		asked := 0
-		s.c.Broker().ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			epochs := req.(*kmsg.OffsetForLeaderEpochRequest)
-			if asked++; epochs.Topics[0].Topic == "commands" {
+		asked := s.endEpochs(false)
+		s.a.Start()
+		s.goesOn("after")
+		if s.wantDropped(); *asked == 0 {
+			s.t.Fatal("nobody asked for the end of an epoch")
+		}
+		s.ranOnce("m0", "m1", "m2", "after")
+	})
+}
+
+// TestRestoreOfALogThatLostItsEndAndGrewBeyondIt: what was committed last was lost by an election, and the log is as long as before: of
+// records that were aborted. The local state stays where it is: it may be the only copy.
+func TestRestoreOfALogThatLostItsEndAndGrewBeyondIt(t *testing.T) {
+	t.Parallel()
+	for _, lose := range []bool{false, true} {
+		t.Run(fmt.Sprintf("disk lost %v", lose), func(t *testing.T) {
+			play(t, setting{}, func(s *scene) {
+				s.stop(s.a)
+				if lose {
+					s.a.LoseDisk()
+				}
+				s.endEpochs(true)
+				dropped := s.a.Steps(string(step.Drop))
+				s.a.Start()
+				s.wantRefused(problem.StateBehind, "lost its end")
+				if n := s.a.Steps(string(step.Drop)); n != dropped {
+					s.t.Errorf("the local state was dropped %d times", n-dropped)
+				}
+				s.ranOnce("m0", "m1", "m2")
+			})
+		})
+	}
+}
+
+// TestAChangelogThatLosesItsEndUnderARunningTask: the next record goes to where committed ones were. It is not committed: the state could
+// not be restored any more.
+func TestAChangelogThatLosesItsEndUnderARunningTask(t *testing.T) {
+	t.Parallel()
+	play(t, setting{}, func(s *scene) {
+		n, id := s.c.Transactions("commands_0"), s.c.Broker().TopicInfo(balancesLog).TopicID
+		balances := func(t kmsg.ProduceRequestTopic) bool { return t.Topic == balancesLog || t.TopicID == id }
+		s.c.Broker().ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			s.c.Broker().KeepControl()
+			p := req.(*kmsg.ProduceRequest)
+			if p.TransactionID == nil || !slices.ContainsFunc(p.Topics, balances) {
 				return nil, nil, false
 			}
-			resp := epochs.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
-			for _, topic := range epochs.Topics {
-				out := kmsg.NewOffsetForLeaderEpochResponseTopic()
-				out.Topic = topic.Topic
-				for _, p := range topic.Partitions {
-					part := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
-					part.Partition, part.LeaderEpoch, part.EndOffset = p.Partition, p.LeaderEpoch, 0
-					out.Partitions = append(out.Partitions, part)
+			resp := p.ResponseKind().(*kmsg.ProduceResponse)
+			for _, topic := range p.Topics {
+				out := kmsg.NewProduceResponseTopic()
+				out.Topic, out.TopicID = topic.Topic, topic.TopicID
+				for _, partition := range topic.Partitions {
+					at := kmsg.NewProduceResponseTopicPartition()
+					at.Partition, at.BaseOffset = partition.Partition, 1
+					out.Partitions = append(out.Partitions, at)
 				}
 				resp.Topics = append(resp.Topics, out)
 			}
 			return resp, nil, true
 		})
-		s.a.Start()
-		s.goesOn("after")
-		if s.wantDropped(); asked == 0 {
-			s.t.Fatal("nobody asked for the end of an epoch")
+		s.send(account("after", "k", "add 1"))
+		s.wantRefused(problem.StateBehind, "lost its end")
+		if now := s.c.Transactions("commands_0"); now != n {
+			s.t.Errorf("transaction %d was committed after %d", now, n)
 		}
-		s.ranOnce("m0", "m1", "m2", "after")
 	})
 }
 

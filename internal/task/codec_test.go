@@ -45,8 +45,12 @@ func TestDurableBytesOfVersion1(t *testing.T) {
 	if got, want := identityKey(f.store, f.key, "x"), "i\x01\x02\x03\x04\x00\x00\x00\x01kx"; string(got) != want {
 		t.Errorf("identity key %q, want %q", got, want)
 	}
-	m := Metadata{N: 300, Attempt: 1 << 60, StreamTime: -5, Logs: []LogEnd{{Topic: 9, End: 128}}}
-	if got, want := m.Encode(), "oncemill1:rAIQAAAAAAAAAAkAAAAAAAAAAAEAAAAJgAE"; got != want {
+	m := Metadata{N: 300, Attempt: 1 << 60, StreamTime: -5, Logs: []LogEnd{{Topic: 9, End: 128, Epoch: -1}}}
+	if got, want := m.Encode(), "oncemill1:rAIQAAAAAAAAAAkAAAAAAAAAAAEAAAAJgAE"; got != want { // as before there were epochs
+		t.Errorf("metadata %q, want %q", got, want)
+	}
+	m.Logs[0].Epoch = 7
+	if got, want := m.Encode(), "oncemill1:rAIQAAAAAAAAAAkAAAAAAAAAAAEAAAAJgAEI"; got != want {
 		t.Errorf("metadata %q, want %q", got, want)
 	}
 }
@@ -82,7 +86,7 @@ func TestNewerFormatsAreRefused(t *testing.T) {
 func TestMetadataComesBack(t *testing.T) {
 	logs := make([]LogEnd, 100)
 	for i := range logs {
-		logs[i] = LogEnd{Topic: math.MaxUint32 - uint32(i), End: math.MaxInt64}
+		logs[i] = LogEnd{Topic: math.MaxUint32 - uint32(i), End: math.MaxInt64, Epoch: math.MaxInt32 - 1}
 	}
 	for _, want := range []Metadata{{}, {N: math.MaxUint64, Attempt: math.MaxUint64, StreamTime: statestore.MinStreamTime, Logs: logs}} {
 		text := want.Encode()
@@ -124,7 +128,7 @@ func FuzzDecodeTimer(f *testing.F) {
 }
 
 func FuzzDecodeMetadata(f *testing.F) {
-	m := Metadata{N: 3, Attempt: 5, StreamTime: 4, Logs: []LogEnd{{Topic: 1, End: 2}}}
+	m := Metadata{N: 3, Attempt: 5, StreamTime: 4, Logs: []LogEnd{{Topic: 1, End: 2}, {Topic: 2, End: 3, Epoch: -1}}}
 	f.Add(m.Encode())
 	f.Add("oncemill1:")
 	f.Fuzz(func(t *testing.T, s string) {

@@ -91,7 +91,7 @@ func (t *Task) IsSealed(m *Metadata) bool { return m.N == t.sealed.N && m.Attemp
 func (t *Task) Metadata(written []Written) Metadata {
 	m := Metadata{N: t.sealed.N, Attempt: t.sealedAs, StreamTime: t.sealed.StreamTime, StateHash: t.cfg.StateHash}
 	for _, log := range t.logsAfter(written) {
-		m.Logs = append(m.Logs, LogEnd{Topic: statestore.NameID(log.Topic), End: log.Next})
+		m.Logs = append(m.Logs, LogEnd{Topic: statestore.NameID(log.Topic), End: log.Next, Epoch: log.LeaderEpoch})
 	}
 	return m
 }

@@ -3,6 +3,8 @@ package task
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"math"
+	"slices"
 	"strings"
 
 	"github.com/oncemill/oncemill/internal/problem"
@@ -27,6 +29,9 @@ type Metadata struct {
 type LogEnd struct {
 	Topic uint32 // statestore.NameID of the changelog topic
 	End   int64
+	// Epoch is the leader epoch in which the last record was written, -1 when it is not known: where the log says that it ended before
+	// End, what lies there now is not what was committed (KIP-320).
+	Epoch int32
 }
 
 // metadataPrefix carries the version. Metadata without it was not written by us: somebody moved the offset.
@@ -45,6 +50,11 @@ func (m *Metadata) Encode() string {
 	for _, l := range m.Logs {
 		b = binary.BigEndian.AppendUint32(b, l.Topic)
 		b = binary.AppendUvarint(b, uint64(l.End))
+	}
+	if slices.ContainsFunc(m.Logs, func(l LogEnd) bool { return l.Epoch >= 0 }) {
+		for _, l := range m.Logs {
+			b = binary.AppendUvarint(b, uint64(l.Epoch+1))
+		}
 	}
 	return metadataPrefix + base64.RawURLEncoding.EncodeToString(b)
 }
@@ -93,7 +103,14 @@ func DecodeMetadata(s string) (m Metadata, ours bool, err error) {
 		}
 		topic := binary.BigEndian.Uint32(b)
 		b = b[4:]
-		m.Logs = append(m.Logs, LogEnd{Topic: topic, End: int64(uvarint())})
+		m.Logs = append(m.Logs, LogEnd{Topic: topic, End: int64(uvarint()), Epoch: -1})
+	}
+	for i := 0; len(b) > 0 && err == nil && i < len(m.Logs); i++ { // older metadata has none
+		epoch := uvarint()
+		if epoch > math.MaxInt32 {
+			return Metadata{}, true, bad
+		}
+		m.Logs[i].Epoch = int32(epoch) - 1
 	}
 	if err != nil || len(b) > 0 {
 		return Metadata{}, true, bad
@@ -102,12 +119,17 @@ func DecodeMetadata(s string) (m Metadata, ours bool, err error) {
 }
 
 // End returns the end of a changelog topic, or 0 when the task never wrote to it.
-func (m *Metadata) End(topic string) int64 {
+func (m *Metadata) End(topic string) int64 { return m.log(topic).End }
+
+// Epoch returns the leader epoch of the last record of a changelog topic, or -1.
+func (m *Metadata) Epoch(topic string) int32 { return m.log(topic).Epoch }
+
+func (m *Metadata) log(topic string) LogEnd {
 	id := statestore.NameID(topic)
 	for _, l := range m.Logs {
 		if l.Topic == id {
-			return l.End
+			return l
 		}
 	}
-	return 0
+	return LogEnd{Epoch: -1}
 }

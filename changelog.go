@@ -330,11 +330,6 @@ func (j *restoreJob) compare() error {
 	if j.ours && j.at.N == 0 && j.meta.End(j.sub.ByKind(statestore.KindTask, -1).Changelog) == 0 {
 		return j.startStateless() // it had no store until now
 	}
-	for _, l := range j.logs {
-		if end := j.meta.End(l.store.Changelog); j.ours && l.end < end { // the task's own log may have all of its records all the same
-			return problem.New(problem.StateBehind, j.id.String(), "%s/%d ends at %d, committed is up to %d", l.store.Changelog, j.id.Partition, l.end, end)
-		}
-	}
 	switch {
 	case j.ours && j.at.N < j.meta.N:
 		return problem.New(problem.StateBehind, j.id.String(), "restored to transaction %d, committed is %d", j.at.N, j.meta.N)

@@ -220,13 +220,17 @@ func (j *restoreJob) listLogs(ctx context.Context) error {
 	return j.w.after(step.ListEnds)
 }
 
-// haveTheirEnds refuses changelogs that lost what was committed last, in an unclean election of a leader, and have grown beyond it since: by
-// aborted records, or by those of somebody else. It comes before the local state is judged: that may be the only copy left.
+// haveTheirEnds refuses changelogs that lost what was committed last, also those that have grown beyond it since, by aborted records or by
+// those of somebody else. It comes before the local state is judged: that may be the only copy left.
 func (j *restoreJob) haveTheirEnds(ctx context.Context) error {
 	epochs := map[string]int32{}
 	for _, l := range j.logs {
-		if epoch := j.meta.Epoch(l.store.Changelog); j.ours && epoch >= 0 {
-			epochs[l.store.Changelog] = epoch
+		topic := l.store.Changelog
+		if end := j.meta.End(topic); j.ours && l.end < end { // the task's own log may have all of its records all the same
+			return problem.New(problem.StateBehind, j.id.String(), "%s/%d ends at %d, committed is up to %d", topic, j.id.Partition, l.end, end)
+		}
+		if epoch := j.meta.Epoch(topic); j.ours && epoch >= 0 {
+			epochs[topic] = epoch
 		}
 	}
 	if len(epochs) == 0 {

@@ -161,7 +161,7 @@ var restoreMutants = []mutant{
 		packages: "./statestore", run: "TestReserveOfSeveral",
 	},
 	{
-		name: "the counter vouches for every changelog", file: "changelog.go",
+		name: "the counter vouches for every changelog", file: "restore.go",
 		old: `j.ours && l.end < end {`, new: `j.ours && l.end < end && false {`,
 		packages: "./streamtest", run: "TestChangelogOfOneStore",
 	},

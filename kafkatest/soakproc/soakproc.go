@@ -52,19 +52,11 @@ func (r Reader) Read(ctx context.Context, topics []string, f func(*record.Raw) e
 }
 
 // Brokers kills and starts the brokers of a cluster.
-type Brokers struct {
-	Cluster *kafkaproc.Cluster
-	// Gently has them stopped in good order in place of killed: one that is alone has nobody who has what it lost.
-	Gently bool
-}
+type Brokers struct{ Cluster *kafkaproc.Cluster }
 
 // Kill implements soak.Brokers.
-func (b Brokers) Kill(ctx context.Context, id int32) error {
-	broker := b.Cluster.Broker(int(id) - 1)
-	if b.Gently {
-		return broker.Stop(ctx)
-	}
-	return broker.Kill()
+func (b Brokers) Kill(_ context.Context, id int32) error {
+	return b.Cluster.Broker(int(id) - 1).Kill()
 }
 
 // Start implements soak.Brokers.

@@ -18,13 +18,12 @@ import (
 // What the transaction coordinator says when it leaves a marker out.
 var skippedMarkers = regexp.MustCompile("Couldn't find leader endpoint for partitions .* these partitions are likely deleted already and hence can be skipped")
 
-// TestABrokerWithoutReplicasSkipsTheMarkersOfCommits shows a limit of Apache Kafka 4.3.1, and why a soak on one broker kills it and does not
-// stop it in good order. A broker that stops first gives its leaderships up. Where no other replica is in sync the partition then has no
-// leader, which the transaction coordinator takes for a partition that was deleted: it writes no marker there, and calls the transaction
-// complete (KRaftMetadataCache.getPartitionLeaderEndpoint finds no broker -1, TransactionMarkerChannelManager skips the partition). The
-// records of a transaction that was acknowledged stay open, and the next marker of that producer, also one of an abort, decides about
-// them. If Kafka has mended it this test fails: take the limit out of docs/guarantees.md then, and stop the broker of
-// TestSoakOnTransactionVersion1 in good order as well.
+// TestABrokerWithoutReplicasSkipsTheMarkersOfCommits shows a limit of Apache Kafka 4.3.1, and why no soak runs on one broker
+// (docs/adr/0009). A broker that stops first gives its leaderships up. Where no other replica is in sync the partition then has no leader,
+// which the transaction coordinator takes for a partition that was deleted: it writes no marker there, and calls the transaction complete
+// (KRaftMetadataCache.getPartitionLeaderEndpoint finds no broker -1, TransactionMarkerChannelManager skips the partition). The records of
+// a transaction that was acknowledged stay open, and the next marker of that producer, also one of an abort, decides about them. If Kafka
+// has mended it this test fails: take the limit out of docs/guarantees.md then.
 func TestABrokerWithoutReplicasSkipsTheMarkersOfCommits(t *testing.T) {
 	const producers, restarts = 24, 12
 	cluster := ownCluster(t, kafkaproc.Config{})

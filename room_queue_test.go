@@ -1,9 +1,17 @@
 package oncemill
 
 import (
+	"errors"
+	"log/slog"
 	"testing"
 
+	"github.com/oncemill/oncemill/internal/embedded"
+	"github.com/oncemill/oncemill/internal/step"
+	"github.com/oncemill/oncemill/processor"
+	"github.com/oncemill/oncemill/record"
+	"github.com/oncemill/oncemill/serde"
 	"github.com/oncemill/oncemill/statestore"
+	"github.com/oncemill/oncemill/topology"
 )
 
 // Who came first is served first, and keeps its place when it comes again.
@@ -39,5 +47,44 @@ func TestNobodyBeginsBesideOneThatWaits(t *testing.T) {
 		if w.mayBegin() == stateful {
 			t.Errorf("stateful %v: it may begin %v", stateful, !stateful)
 		}
+	}
+}
+
+// A worker that ends with an error, while it waits for room, is ahead of nobody any more: what the others have open they commit.
+func TestAWorkerThatEndsLeavesTheQueueForRoom(t *testing.T) {
+	b, err := embedded.Start(embedded.Config{Topics: map[string]int{"in": 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	kept := statestore.KeyValue("kept", serde.String(), serde.String())
+	topo := topology.New("app")
+	in := topology.Source(topo, "in", "in", serde.String(), serde.String())
+	topology.Process(topo, "keep", in, func(ctx *processor.Context[string, string], r record.Record[string, string]) error {
+		return kept.Put(ctx, r.Key, r.Value)
+	}, topology.Uses(kept))
+	var app *App
+	planted, waited := errors.New("planted"), 0
+	app, err = New(Config{Brokers: b.Addrs(), StateDir: t.TempDir(), Topology: topo, Logger: slog.New(slog.DiscardHandler), Workers: 1,
+		Steps: func(index int, s step.Step) error {
+			if s != step.Poll {
+				return nil
+			}
+			app.workers[index].enterRoom()
+			waited = app.room.ahead(&worker{})
+			return planted
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := app.Run(t.Context()); !errors.Is(err, planted) || waited != 1 {
+		t.Fatalf("%d workers wait, and the application ends with %v", waited, err)
+	}
+	if n := app.room.ahead(&worker{}); n != 0 {
+		t.Errorf("%d workers wait after the end of the only one", n)
 	}
 }

@@ -297,10 +297,12 @@ func (w *worker) receive(ctx context.Context) error {
 	}
 	pollCtx, cancel := context.WithDeadline(w.ctx, until)
 	defer cancel()
-	if !w.mail.polling(cancel) || ctx.Err() != nil || w.restore.waiting() && !w.inTransaction() {
-		cancel() // something waits: take only what is buffered
-	}
 	called := time.Now()
+	if !w.mail.polling(cancel) || ctx.Err() != nil || w.restore.waiting() && !w.inTransaction() {
+		cancel() // something waits: nothing is taken
+	} else if !w.inTransaction() && !called.Before(until) {
+		pollCtx = nil // timers are overdue: what is buffered comes between two parts of their backlog, or nothing would before its end
+	}
 	fetches := w.session.client.PollRecords(pollCtx, pollRecords)
 	w.timing.polled(called, fetches.NumRecords())
 	w.mail.polling(nil)

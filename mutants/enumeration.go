@@ -31,6 +31,22 @@ var enumerationMutants = []mutant{
 		packages: "./internal/proof/enumeration", run: "TestSingles/of/alone;_work/a/commit-offsets/1_refuse",
 	},
 	{
+		name: "the removal of a store is remembered before it is done", file: "app.go",
+		old: `	if err := a.forget(ctx, admin, dropped); err != nil {
+		return err
+	}
+	if dir != nil {
+		return dir.saveFingerprint(a.fingerprint)
+	}
+	return nil`, new: `	if dir != nil {
+		if err := dir.saveFingerprint(a.fingerprint); err != nil {
+			return err
+		}
+	}
+	return a.forget(ctx, admin, dropped)`,
+		packages: "./internal/proof/enumeration", run: "TestSingles/of/removal;_removal/a/forget-stores/1_crash",
+	},
+	{
 		name: "an answer that got lost is no reason to resolve", file: "session.go",
 		old: `	if err := s.end(ctx); err != nil {
 		return s.resolve`, new: `	if err := s.end(ctx); false {

@@ -30,8 +30,9 @@ type crashDisk struct {
 	// opened says that the engine is open. While it opens it holds locks, on which nobody may wait in a bubble for another one who
 	// waits for time to pass.
 	opened atomic.Bool
-	// told, when set, is called then, too.
-	told atomic.Pointer[func()]
+	// told, when set, is called then, too, but for compactions.
+	told       atomic.Pointer[func()]
+	compacting atomic.Int32 // how many syncs of a compaction are still to come
 	// fatal ends the process for the engine.
 	fatal func(string)
 	// left says that the process has ended, and the next one has a copy of this disk: what is written to this one is read by nobody.
@@ -61,10 +62,20 @@ func (d *crashDisk) MaybeError(op errorfs.Op) error {
 	if sync := d.sync.Load(); sync != nil {
 		(*sync)()
 	}
-	if told := d.told.Load(); told != nil {
+	if told := d.told.Load(); told != nil && !d.compacts(op) {
 		(*told)()
 	}
 	return nil
+}
+
+// compacts reports a sync of a compaction: of the table that it has written, of the directory, of the MANIFEST. When the engine compacts,
+// and how often, is up to the scheduler, so these are not told. Tables that are ingested are written elsewhere.
+func (d *crashDisk) compacts(op errorfs.Op) bool {
+	if op.Kind == errorfs.OpFileSyncData && strings.HasSuffix(op.Path, ".sst") {
+		d.compacting.Store(2)
+		return true
+	}
+	return d.compacting.Load() > 0 && d.compacting.Add(-1) >= 0
 }
 
 // endProcess ends the process when the engine would: it does so when it cannot write a MANIFEST. Goroutines of a process that is dead by

@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/oncemill/oncemill"
 	"github.com/oncemill/oncemill/internal/step"
 	"github.com/oncemill/oncemill/streamtest"
@@ -84,5 +87,32 @@ func TestDiskFullHoldsUpEveryWorker(t *testing.T) {
 		}
 		a.FailWrites(nil)
 		h.verify(t, c, 2*each)
+	})
+}
+
+// TestATransactionThatFoundNoRoomIsNoFailure: a disk is full for longer than transactions may fail in a row. The transaction that waits for
+// it was given up, which is no failure: one that comes when there is room again is the first.
+func TestATransactionThatFoundNoRoomIsNoFailure(t *testing.T) {
+	t.Parallel()
+	h := newHoard()
+	h.simulate(t, func(t *testing.T, c *streamtest.Cluster) {
+		const before, all = 20, 400
+		a := c.Start("a")
+		h.send(c, 0, before)
+		c.AwaitCommitted("out", before)
+		a.FailWrites(syscall.ENOSPC)
+		h.send(c, before, all)
+		stuck(t, c, a) // for ten minutes
+		refused := c.Refuse(kmsg.TxnOffsetCommit, kerr.InvalidProducerEpoch, 1)
+		a.FailWrites(nil)
+		c.Until("the failure", func() bool { return refused.Hits() > 0 })
+		c.Pass(time.Minute)
+		if !a.Running() {
+			t.Fatalf("the process has ended: %v", a.Wait())
+		}
+		if n := a.Steps(string(step.Aborting)); n != 2 {
+			t.Fatalf("%d transactions were aborted, want the one that found no room and the one that failed", n)
+		}
+		h.verify(t, c, all)
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/oncemill/oncemill/dedup"
+	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/step"
 	"github.com/oncemill/oncemill/processor"
 	"github.com/oncemill/oncemill/record"
@@ -300,6 +301,31 @@ func TestRefusedStateMeetsTheProcessPolicy(t *testing.T) {
 		if n := a.Steps(string(step.Aborting)); n != 2 {
 			t.Errorf("%d aborts, want one of all and one of the record alone", n)
 		}
+		c.Settle()
+		c.CheckState()
+	})
+}
+
+// A changelog that refuses what the failure of a record writes, too, has nothing left to try: the application ends at once, with the
+// place of the record, and goes on with it when the changelog takes it.
+func TestRefusedFailureEndsTheApplication(t *testing.T) {
+	t.Parallel()
+	l := newLedger(ledgerOptions{process: processor.DeadLetter()})
+	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
+		a := c.Start("a")
+		c.Produce("commands", account("m1", "k", "add 1"))
+		c.AwaitCommitted("events", 1)
+		refused := c.Broker().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "ledger-commands-markers-changelog", Err: kerr.MessageTooLarge, Count: -1})
+		c.Produce("commands", account("m2", "k", "add 1"))
+		if err := a.Wait(); problem.CodeOf(err) != problem.ProduceFailed {
+			t.Fatalf("it ended with %v", err)
+		}
+		if n := a.Steps(string(step.Aborting)); n != 2 {
+			t.Errorf("%d aborts, want one of the record and one of its failure", n)
+		}
+		refused.Remove()
+		a.Start()
+		c.AwaitCommitted("events", 2)
 		c.Settle()
 		c.CheckState()
 	})

@@ -185,3 +185,29 @@ func twoWays() *topology.Topology {
 	}
 	return topo
 }
+
+// TestACoordinatorThatNeverEndsAnAbort: to each EndTxn that aborts it answers that the transaction before has not ended, for which the client
+// asks again without a bound. After the transaction's time the producer is initialised again, which ends the transaction.
+func TestACoordinatorThatNeverEndsAnAbort(t *testing.T) {
+	t.Parallel()
+	l := newLedger(ledgerOptions{})
+	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
+		a := c.Start("a")
+		c.Produce("commands", adds("m", "k", 3)...)
+		c.AwaitCommitted("events", 3)
+		fault := c.Broker().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, Err: kerr.ConcurrentTransactions, Count: -1,
+			When: func(req kmsg.Request) bool { return !req.(*kmsg.EndTxnRequest).Commit }})
+		refused := c.RefuseProcesses(kmsg.TxnOffsetCommit, kerr.InvalidTxnState, 1)
+		c.Produce("commands", account("n", "k", "add 1"))
+		began := time.Now()
+		c.AwaitCommitted("events", 4)
+		if took := time.Since(began); took > 30*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		if n := a.Steps(string(step.AbortTxn)); n != 1 || refused.Hits() != 1 || fault.Hits() < 10 {
+			t.Fatalf("%d transactions were aborted, %d commits and %d aborts refused", n, refused.Hits(), fault.Hits())
+		}
+		l.verify(t, c, l.judge(c))
+		l.wantRunsOf(t, "n", 2)
+	})
+}

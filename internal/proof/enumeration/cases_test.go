@@ -196,8 +196,7 @@ func secondsAt(at step.Step, first fault) (out []fault) {
 	}
 	out = append(out, fault{at: m, kind: zombie})
 	for _, api := range place.Waits {
-		// Not cut off as well: after a fault a step need not ask at once, and so be cut off before. A zombie at the step is alike.
-		for _, k := range []kind{lost, mute, late} {
+		for _, k := range []kind{lost, mute, late, cut} {
 			out = append(out, fault{at: m, kind: k, api: api})
 		}
 		for _, c := range classes {

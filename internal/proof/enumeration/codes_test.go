@@ -67,7 +67,9 @@ func codes() map[string][]coded {
 		"AddOffsetsToTxn":    slices.Concat(ofCoordinators, ofTransactions, of(fatal, kerr.GroupAuthorizationFailed)),
 		"TxnOffsetCommit": slices.Concat(ofCoordinators, ofMembers, ofTransactions, of(retriable, kerr.UnknownTopicOrPartition),
 			of(fatal, kerr.OffsetMetadataTooLarge, kerr.TopicAuthorizationFailed)),
-		"EndTxn":        slices.Concat(ofCoordinators, ofTransactions),
+		"EndTxn": slices.Concat(ofCoordinators, ofTransactions),
+		"DeleteTopics": slices.Concat(of(retriable, kerr.NotController, kerr.RequestTimedOut, kerr.ThrottlingQuotaExceeded), // the controller knows each topic that there is
+			of(fatal, kerr.TopicAuthorizationFailed, kerr.TopicDeletionDisabled, kerr.PolicyViolation)),
 		"DeleteRecords": slices.Concat(ofLeaders[:3], of(retriable, kerr.RequestTimedOut, kerr.OffsetOutOfRange), of(fatal, kerr.TopicAuthorizationFailed, kerr.PolicyViolation)),
 	}
 	for api := range table {

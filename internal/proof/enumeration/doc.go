@@ -10,5 +10,6 @@
 // idle process takes again and again (a poll), and of those whose number follows from how a broker cuts its answers, the
 // first of each phase counts.
 //
-// One step has no story: the removal of stores in a change of the topology, which has tests of its own.
+// The disks of the stories are written while everything else waits, and the syncs of compactions are no moments: when the engine
+// compacts is up to the scheduler. Its own tests fail and cut those.
 package enumeration

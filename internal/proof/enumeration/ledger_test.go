@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oncemill/oncemill/dedup"
@@ -28,6 +29,8 @@ type application interface {
 	topology(process string) *topology.Topology
 	input() (topic string, partitions int32)
 	output() string
+	// writer is which task writes the outputs of a key: those of two tasks come in any order.
+	writer(key []byte) string
 	// tasks is how many there are.
 	tasks() int
 	// judge holds what readers see against what plain loops over the input say.
@@ -91,18 +94,17 @@ func (h *handlerRuns) check(exact bool, more int) error {
 // ledger keeps a balance by key. Its commands are "add N", which forwards the new balance, and "alarm NAME SECONDS", which sets a
 // wall-clock timer after the timestamp of the message; a timer adds 100 and forwards "ring NAME".
 type ledger struct {
-	seen  *handlerRuns
-	rings map[string]string // by key: the timer that must have fired after everything that came before its command, and before the rest
+	seen   *handlerRuns
+	noting atomic.Bool // its processes have a second store, with the last id of each key
 }
 
-func newLedger() application {
-	return &ledger{seen: newHandlerRuns(), rings: map[string]string{}}
-}
+func newLedger() application { return &ledger{seen: newHandlerRuns()} }
 
 func (l *ledger) name() string           { return "ledger" }
 func (l *ledger) runs() *handlerRuns     { return l.seen }
 func (l *ledger) input() (string, int32) { return "commands", 2 }
 func (l *ledger) output() string         { return "events" }
+func (l *ledger) writer(k []byte) string { return string(k) } // of the input, too
 func (l *ledger) tasks() int             { return 2 }
 func balances() *statestore.KeyValueStore[string, int64] {
 	return statestore.KeyValue("balances", serde.String(), serde.Int64())
@@ -120,11 +122,21 @@ func (l *ledger) topology(process string) *topology.Topology {
 		}
 		return ctx.Forward(record.New(key, reply(balance+n)))
 	}
+	notes, stores := statestore.KeyValue("notes", serde.String(), serde.String()), []topology.ProcessOption{}
+	noting := process != "" && l.noting.Load()
+	if noting {
+		stores = append(stores, topology.Uses(notes))
+	}
 	in := topology.Source(topo, "commands", "commands", serde.String(), serde.String(),
 		topology.Deduplicate(dedup.Config{ID: dedup.Header(idName), Window: time.Hour}))
 	out := topology.Process(topo, "book", in, func(ctx *processor.Context[string, string], r record.Record[string, string]) error {
 		id, _ := record.Lookup(r.Headers, idName)
 		l.seen.saw(process, string(id))
+		if noting {
+			if err := notes.Put(ctx, r.Key, string(id)); err != nil {
+				return err
+			}
+		}
 		words := strings.Fields(r.Value)
 		n, err := strconv.ParseInt(words[len(words)-1], 10, 64)
 		if err != nil {
@@ -137,10 +149,10 @@ func (l *ledger) topology(process string) *topology.Topology {
 			return err
 		}
 		return store.Schedule(ctx, r.Key, statestore.Timer{Name: words[1], Clock: statestore.WallClock, At: r.Timestamp.Add(time.Duration(n) * time.Second)})
-	}, topology.OnTimer(store, func(ctx *processor.Context[string, string], key string, t statestore.Timer) error {
+	}, append(stores, topology.OnTimer(store, func(ctx *processor.Context[string, string], key string, t statestore.Timer) error {
 		l.seen.saw(process, "timer "+t.Name)
 		return add(ctx, key, 100, func(int64) string { return "ring " + t.Name })
-	}))
+	}))...)
 	topology.Sink(topo, "events", out, "events", serde.String(), serde.String())
 	return topo
 }
@@ -217,6 +229,7 @@ func (s *sales) name() string           { return "sales" }
 func (s *sales) runs() *handlerRuns     { return s.seen }
 func (s *sales) input() (string, int32) { return "lines", 1 }
 func (s *sales) output() string         { return "totals" }
+func (s *sales) writer([]byte) string   { return "by-product_0" }
 func (s *sales) tasks() int             { return 2 }
 
 func (s *sales) topology(process string) *topology.Topology {

@@ -173,7 +173,7 @@ func TestErrorCodes(t *testing.T) {
 	began := time.Now()
 	used := map[string]bool{}
 	var cells []refusal
-	for _, name := range []string{"sales", "old"} {
+	for _, name := range []string{"sales", "old", "removal"} {
 		s := storyNamed(name)
 		calmly(t, s)
 		for api, phases := range apisOf(t, s) {

@@ -1,6 +1,7 @@
 package enumeration_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,7 +26,11 @@ func endingOf(r *run) (e ending, err error) {
 	if e.state, err = stateText(r.c.State()); err != nil {
 		return e, err
 	}
-	e.outputs = outputsText(r.c.Committed(r.app.output()), r.story.varying)
+	outputs := r.c.Committed(r.app.output())
+	slices.SortStableFunc(outputs, func(a, b record.Raw) int {
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(r.app.writer(a.Key), r.app.writer(b.Key)))
+	})
+	e.outputs = outputsText(outputs, r.story.varying)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e.moments, e.unsynced = slices.Clone(r.mu.moments), r.mu.unsynced

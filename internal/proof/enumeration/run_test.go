@@ -1,7 +1,6 @@
 package enumeration_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/oncemill/oncemill"
@@ -35,7 +33,7 @@ type run struct {
 	onPhase  func(phase string)   // if set, is called when one begins
 	heal     func()               // if set, ends a fault that an application has stopped for
 	outcome  map[string]int       // of processes that ended by themselves: how often, by code
-	gone     map[string]time.Time // since when processes do not run; zero once they are out of the group
+	gone     map[string]time.Time // since when processes do not run or are away; zero once they are out of the group
 
 	mu struct {
 		sync.Mutex
@@ -55,16 +53,6 @@ type run struct {
 		zombies   map[string]bool // processes that were taken for dead
 		last      step.Step       // where the last fault struck
 	}
-}
-
-// incident is a process that a fault took out, and what becomes of it.
-type incident struct {
-	fault   fault
-	process *streamtest.Process
-	thaw    chan struct{}
-	stage   int
-	until   time.Time
-	stopped chan struct{}
 }
 
 // steps observes every step of every process.
@@ -117,46 +105,6 @@ func (r *run) steps(p *streamtest.Process, name string) streamtest.Strike {
 	r.mu.last = at
 	clear(r.mu.since)
 	return r.strikeLocked(f, p)
-}
-
-func (r *run) strikeLocked(f fault, p *streamtest.Process) streamtest.Strike {
-	switch f.kind {
-	case crash:
-		if f.lost == 0 && f.at.step != step.Sync && p.Unsynced() > 0 {
-			r.t.Errorf("a crash at %s would lose something: it needs all losses", f.at)
-		}
-		r.app.runs().crashed(p.Name())
-		r.mu.incidents = append(r.mu.incidents, &incident{fault: f, process: p})
-		return streamtest.Strike{Crash: true, Lost: f.lost}
-	case zombie:
-		r.mu.zombies[p.Name()] = true
-		in := &incident{fault: f, process: p, thaw: make(chan struct{})}
-		r.mu.incidents = append(r.mu.incidents, in)
-		p.Isolate()
-		return streamtest.Strike{Freeze: in.thaw}
-	}
-	key, _ := keyOf(f.api)
-	place, _ := step.Of(f.at.step)
-	l := streamtest.Loss{Key: key, Process: p.Name(), Role: place.Role, Request: f.kind == lost || f.kind == unsent}
-	switch f.kind {
-	case refuse:
-		l.Refuse = f.code
-	case late:
-		l.Delay = tooLate
-	case unsent, unsure:
-		l.Times = -1
-	case cut:
-		r.mu.zombies[p.Name()] = true
-		in := &incident{fault: f, process: p}
-		r.mu.incidents = append(r.mu.incidents, in)
-		time.AfterFunc(2*time.Millisecond, p.Isolate) // the request is executed by then
-	}
-	h := r.c.Lose(l)
-	r.mu.handles = append(r.mu.handles, h)
-	if l.Times < 0 {
-		r.mu.ended = append(r.mu.ended, h.Remove)
-	}
-	return streamtest.Strike{}
 }
 
 // enter begins a phase of the story.
@@ -213,14 +161,6 @@ func (r *run) pass(d time.Duration) {
 	r.until("time", func() bool { return !time.Now().Before(end) })
 }
 
-func (r *run) open() []*incident {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.mu.incidents)
-}
-
-func (r *run) calm() bool { return len(r.open()) == 0 }
-
 // supervise brings crashed processes back or replaces them, and starts those again that ended with an error they may have.
 func (r *run) supervise() {
 	for _, in := range r.open() {
@@ -244,36 +184,6 @@ func (r *run) supervise() {
 	}
 }
 
-// expire takes processes that do not run out of the group when their sessions are over. The brokers do it, but the embedded one for ever
-// keeps a member that was gone when its join was answered.
-func (r *run) expire() {
-	for _, p := range r.c.Processes() {
-		since, known := r.gone[p.Name()]
-		switch {
-		case p.Running():
-			delete(r.gone, p.Name())
-		case !known:
-			r.gone[p.Name()] = time.Now()
-		case !since.IsZero() && time.Since(since) > session:
-			r.gone[p.Name()] = time.Time{}
-			r.leave(p.Name() + "-0")
-		}
-	}
-}
-
-// leave takes an instance out of the group if it is there.
-func (r *run) leave(instance string) {
-	info := r.c.Broker().GroupInfo(r.app.name())
-	if info == nil || !slices.ContainsFunc(info.Members, func(m kfake.GroupMember) bool { return m.InstanceID != nil && *m.InstanceID == instance }) {
-		return
-	}
-	client := r.c.NewClient()
-	defer client.Close()
-	if _, err := kadm.NewClient(client).LeaveGroup(context.Background(), kadm.LeaveGroup(r.app.name()).InstanceIDs(instance)); err != nil {
-		r.t.Errorf("%s stays in the group: %v", instance, err)
-	}
-}
-
 // mayEnd notes the end of a process with an error. It must have a code, and some request must have been struck.
 func (r *run) mayEnd(err error) bool {
 	code := problem.CodeOf(err)
@@ -285,69 +195,6 @@ func (r *run) mayEnd(err error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return code != "" && len(r.mu.handles) > 0 && r.outcome[string(code)] < 5
-}
-
-// proceed takes an incident a step further, and reports that it is over.
-func (r *run) proceed(in *incident) bool {
-	p := in.process
-	replaced := r.standsIn[p.Name()] != "" // a zombie that is struck again: another has its part already
-	switch {
-	case in.fault.kind == crash && !p.Dead():
-		return false // in a moment
-	case in.fault.kind == crash && replaced:
-		return true
-	case in.fault.kind == crash && !in.fault.other:
-		if !slices.Contains(r.started, p.Name()) { // it was about to stop
-			r.started = append(r.started, p.Name())
-		}
-		p.Start()
-		return true
-	}
-	switch in.stage {
-	case 0:
-		if !replaced {
-			r.replace(p)
-		}
-		if in.fault.kind == crash {
-			return true
-		}
-	case 1:
-		if r.runningWithout(p) < r.app.tasks() && len(r.started) > 0 {
-			return false
-		}
-		p.Heal()
-		if in.thaw != nil {
-			close(in.thaw)
-		}
-		in.until = time.Now().Add(asZombie)
-	case 2:
-		if time.Now().Before(in.until) {
-			return false
-		}
-		in.stopped = make(chan struct{})
-		go func() {
-			_ = p.Stop() // a zombie may find out what it is
-			close(in.stopped)
-		}()
-	case 3:
-		select {
-		case <-in.stopped:
-			return true
-		default:
-			return false
-		}
-	}
-	in.stage++
-	return false
-}
-
-// replace starts another process in the place of one.
-func (r *run) replace(p *streamtest.Process) {
-	r.standIns++
-	name := fmt.Sprint("s", r.standIns)
-	r.standsIn[p.Name()] = name
-	r.started = append(slices.DeleteFunc(r.started, func(n string) bool { return n == p.Name() }), name)
-	r.c.Process(name).Start()
 }
 
 // runningWithout counts the tasks that run elsewhere than in a process.
@@ -463,10 +310,19 @@ const rest = 300 * time.Millisecond
 func (c tryOut) play(t *testing.T, look func(r *run)) {
 	t.Helper()
 	app := c.story.app()
+	if app, ok := app.(*shrinking); ok {
+		app.under(t.TempDir())
+	}
 	topic, partitions := app.input()
 	o := streamtest.ClusterOptions{Topology: app.topology(""), Partitions: partitions, Topics: map[string]int32{topic: partitions}, BrokerOptions: c.story.brokers,
 		Configure: func(process string, cfg *oncemill.Config) {
 			cfg.Topology, cfg.CheckpointInterval, cfg.SessionTimeout, cfg.RebalanceTimeout = app.topology(process), checkpointInterval, session, session
+			quietly(cfg)
+			if app, ok := app.(*shrinking); ok {
+				if err := app.configure(process, cfg); err != nil {
+					t.Error(err)
+				}
+			}
 			if c.story.configure != nil {
 				c.story.configure(process, cfg)
 			}

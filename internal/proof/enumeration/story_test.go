@@ -32,8 +32,7 @@ type story struct {
 func stories() []*story {
 	return []*story{
 		{name: "alone", app: newLedger, script: alone},
-		{name: "moves", app: newLedger, script: moves, configure: rarely, from: "join",
-			own: []step.Step{step.Revoke, step.Join, step.Assign, step.FetchOffsets, step.ListEnds, step.RestoreDone, step.CheckInputs, step.Start}},
+		{name: "moves", app: newLedger, script: moves, configure: rarely, from: "join"},
 		{name: "sales", app: newSales, script: through, configure: rarely, varying: true},
 		{name: "aborts", app: newLedger, script: aborts, own: []step.Step{step.Aborting, step.AbortTxn}},
 		{name: "unsure", app: newLedger, script: unknown, own: []step.Step{step.Resolve, step.Decide, step.Resolved, step.Fence}},
@@ -43,6 +42,7 @@ func stories() []*story {
 		{name: "doubt", app: newLedger, script: doubt, own: []step.Step{step.AskLeader}},
 		{name: "expired", app: newLedger, script: expired, own: []step.Step{step.Drop, step.Excise}},
 		{name: "chunks", app: newLedger, script: chunks, own: []step.Step{step.WriteChunk, step.Ingest}},
+		{name: "removal", app: newShrinking, script: removal, from: "removal", own: []step.Step{step.ForgetStores, step.Excise, step.OpenStore}},
 		{name: "away", app: newLedger, script: away, own: []step.Step{step.Lost}},
 	}
 }
@@ -105,6 +105,7 @@ func alone(r *run) {
 	r.enter("stop")
 	r.send(m2)
 	r.until("the last message to be under way", func() bool { return r.app.runs().of("m2") > 0 })
+	atRest()
 	r.stop("a")
 }
 
@@ -139,6 +140,7 @@ func through(r *run) {
 	r.enter("stop")
 	r.send(streamtest.Text("c0", "p0 p2").With(idName, "l2"))
 	r.until("the last line to be under way", func() bool { return r.app.runs().of("l2") > 0 })
+	atRest()
 	r.stop("a")
 	r.enter("again")
 	r.start("a")

@@ -57,4 +57,22 @@ var robustMutants = []mutant{
 		old: "version > kfakeVersion {", new: "version > kfakeVersion && false {",
 		packages: "./internal/embedded", run: "TestAnEntryOfANewerFormatIsRefused",
 	},
+	{
+		name: "a compaction that has failed is tried again at once", file: "statestore/pebble/directory.go",
+		old: `	if category == compactionCategory {`, new: `	if false {`,
+		packages: "./statestore/pebble", run: "TestAFullDiskOnlyDelaysCompactions",
+	},
+	{
+		name: "an engine that closes waits until its next compaction may write", file: "statestore/pebble/pebble.go",
+		old: `	e.pace.close()
+`, new: ``,
+		packages: "./statestore/pebble", run: "TestAFullDiskOnlyDelaysCompactions",
+	},
+	{
+		name: "the group's client lists offsets", file: "member.go",
+		old: `		kgo.AdjustFetchOffsetsFn(anywhere),
+`, new: `		kgo.AdjustFetchOffsetsFn(func(_ context.Context, o map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) { return o, nil }),
+`,
+		packages: "./streamtest", run: "TestTheGroupsClientListsNoOffsets",
+	},
 }

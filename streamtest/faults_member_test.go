@@ -122,3 +122,30 @@ func TestMemberThatTheCoordinatorDoesNotKnowForAMoment(t *testing.T) {
 		s.goesOn("o")
 	})
 }
+
+// TestTheGroupsClientListsNoOffsets: it fetches nothing. Listing where each partition begins would cost requests with every assignment
+// where nothing is committed, and the end of a membership would wait for the answers.
+func TestTheGroupsClientListsNoOffsets(t *testing.T) {
+	t.Parallel()
+	l := newLedger(ledgerOptions{})
+	l.simulate(t, streamtest.ClusterOptions{Partitions: 3}, func(t *testing.T, c *streamtest.Cluster) {
+		listed := map[string]*streamtest.LossHandle{}
+		for _, role := range []string{"group", "restore"} { // a millisecond later, so that they are counted
+			listed[role] = c.Lose(streamtest.Loss{Key: kmsg.ListOffsets, Role: role, Times: -1, Delay: time.Millisecond})
+		}
+		c.Start("a")
+		c.AwaitTasks(3) // of partitions in which nothing is committed
+		b := c.Start("b")
+		c.Until("b to have tasks", func() bool { return b.Steps(string(step.Start)) > 0 })
+		c.Settle()
+		if n := listed["group"].Hits(); n > 0 {
+			t.Errorf("the group's client has listed offsets %d times", n)
+		}
+		if listed["restore"].Hits() == 0 {
+			t.Error("the restores have listed no offsets: nothing was counted")
+		}
+		c.Produce("commands", account("m", "k", "add 1"))
+		c.AwaitCommitted("events", 1)
+		l.verify(t, c, l.judge(c))
+	})
+}

@@ -13,15 +13,19 @@ import (
 // after a marker has moved: what a crash would leave is unknown then. A panic in a goroutine of Pebble cannot be caught, and tells
 // a user nothing. So the process is ended before, and told as for a MANIFEST that cannot be written.
 
-// markerFS finds out about a directory that could not be synced after a marker has moved.
+// markerFS finds out about a directory that could not be synced after a marker has moved. It lets compactions wait, too; see pace.
 type markerFS struct {
 	vfs.FS
 	fatal  func(format string, args ...any) // ends the process
 	moving atomic.Bool                      // a marker was made, and no directory was synced since
+	pace   *pace
 }
 
 // Create implements vfs.FS.
 func (m *markerFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if category == compactionCategory {
+		m.pace.await()
+	}
 	f, err := m.FS.Create(name, category)
 	if strings.HasPrefix(m.PathBase(name), "marker.") {
 		m.moving.Store(true)

@@ -86,6 +86,7 @@ type Engine struct {
 	db      *pdb.DB
 	options *pdb.Options // ours, with defaults; Open works on a copy
 	staging string
+	pace    *pace
 	tables  uint64 // names of staged tables; of the one writer
 	epoch   atomic.Uint64
 	// memTableBytes is the size of the memtable when nothing was ever written to it (I1).
@@ -98,14 +99,14 @@ func Open(cfg Config) (*Engine, error) {
 	if cfg.Dir == "" {
 		return nil, problem.New(problem.ConfigInvalid, "pebble.Config.Dir", "is required")
 	}
-	e := &Engine{cfg: cfg, staging: cfg.FS.PathJoin(cfg.Dir, "staging")}
+	e := &Engine{cfg: cfg, staging: cfg.FS.PathJoin(cfg.Dir, "staging"), pace: newPace()}
 	e.options = e.makeOptions()
 	// Pebble comes first: it makes the directory and syncs the parents of what it made. A directory that was made without,
 	// and everything in it, is gone after a crash of the machine.
 	if err := refuseNewer(cfg.FS, cfg.Dir); err != nil {
 		return nil, err
 	}
-	e.options.FS = &markerFS{FS: cfg.FS, fatal: logger{e}.Fatalf}
+	e.options.FS = &markerFS{FS: cfg.FS, fatal: logger{e}.Fatalf, pace: e.pace}
 	db, err := pdb.Open(cfg.FS.PathJoin(cfg.Dir, "tables"), e.options)
 	if errors.Is(err, os.ErrNotExist) { // a table that the MANIFEST names, as where the MANIFEST lost its end
 		return nil, problem.Wrap(problem.StoreCorrupt, cfg.Dir, err)
@@ -187,6 +188,7 @@ func (e *Engine) makeOptions() *pdb.Options {
 			// The default ends the process.
 			DataCorruption:  func(info pdb.DataCorruptionInfo) { e.reportCorruption(info.Path, info.Details) },
 			BackgroundError: func(err error) { e.cfg.Logger.Error("pebble background error", "error", err) },
+			CompactionEnd:   e.pace.ended,
 		},
 	}
 	// Without it level 0, and every level that inherits from it, has no filter.
@@ -285,7 +287,10 @@ func (e *Engine) Metrics() statestore.EngineMetrics {
 }
 
 // Close implements statestore.Engine.
-func (e *Engine) Close() error { return e.wrap(e.db.Close()) }
+func (e *Engine) Close() error {
+	e.pace.close()
+	return e.wrap(e.db.Close())
+}
 
 // logger is Pebble's logger. Its Infof tells of every compaction, which is in the metrics.
 type logger struct{ e *Engine }

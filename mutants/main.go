@@ -66,6 +66,7 @@ func all() []mutant {
 		soakMutants,
 		robustMutants,
 		enumerationMutants,
+		simulationMutants,
 	)
 }
 

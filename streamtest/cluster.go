@@ -149,8 +149,9 @@ func newCluster(t *testing.T, o ClusterOptions) *Cluster {
 	return c
 }
 
-// joinAsKafka makes a static member that restarts look unchanged: Apache Kafka compares the name of its protocol, the
-// embedded broker its metadata, which no longer list owned partitions.
+// joinAsKafka makes a static member that restarts while the group is stable look unchanged: Apache Kafka compares the name of its
+// protocol, the embedded broker its metadata, which no longer list owned partitions. During a rebalance it is what the member says that
+// counts: it must not claim what it had before.
 func (c *Cluster) joinAsKafka(req *kmsg.JoinGroupRequest) {
 	if c.opts.JoinTime > 0 {
 		req.RebalanceTimeoutMillis = int32(c.opts.JoinTime.Milliseconds())
@@ -158,9 +159,10 @@ func (c *Cluster) joinAsKafka(req *kmsg.JoinGroupRequest) {
 	if req.InstanceID == nil || c.opts.RebalanceOnRestart {
 		return
 	}
+	group := c.broker.GroupInfo(req.Group)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if last := c.mu.joins[*req.InstanceID]; req.MemberID == "" && last != nil {
+	if last := c.mu.joins[*req.InstanceID]; req.MemberID == "" && last != nil && group != nil && group.State == "Stable" {
 		req.Protocols = last
 	}
 	c.mu.joins[*req.InstanceID] = req.Protocols

@@ -9,8 +9,8 @@ import (
 )
 
 // TrimCheckpoints deletes from the changelogs what only a stale store could miss: of each task's checkpoint records, all below the last.
-// A process that has not followed a task for a while has to drop what it holds of it then.
-func (c *Cluster) TrimCheckpoints() {
+// A process that has not followed a task for a while has to drop what it holds of it then. It returns what is gone.
+func (c *Cluster) TrimCheckpoints() (gone []Trimmed) {
 	c.t.Helper()
 	c.trace.fault("superseded checkpoint records are deleted")
 	for _, s := range c.plan.Subs {
@@ -23,11 +23,23 @@ func (c *Cluster) TrimCheckpoints() {
 			last[r.Partition] = r.Offset
 		}
 		for partition, offset := range last {
+			from := c.broker.PartitionInfo(st.Changelog, partition).LogStartOffset
 			if err := c.broker.DeleteRecords(st.Changelog, partition, offset); err != nil {
 				c.t.Errorf("streamtest: delete the records of %s/%d below %d: %v", st.Changelog, partition, offset, err)
 			}
+			if from < offset {
+				gone = append(gone, Trimmed{SubTopology: s.Name, Topic: st.Changelog, Partition: partition, From: from, To: offset})
+			}
 		}
 	}
+	return gone
+}
+
+// Trimmed are the offsets that a changelog has lost: those of From, and below To.
+type Trimmed struct {
+	SubTopology, Topic string
+	Partition          int32
+	From, To           int64
 }
 
 // CheckpointLog is the end of the changelog of a task's checkpoint records, to which each transaction of the task writes. The

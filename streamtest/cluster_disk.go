@@ -154,10 +154,13 @@ func (d *crashDisk) damage() (int, error) {
 		if !strings.HasSuffix(name, ".sst") {
 			continue
 		}
-		if err := d.flip(d.mem.PathJoin(dir, name)); err != nil {
+		flipped, err := d.flip(d.mem.PathJoin(dir, name))
+		if err != nil {
 			return tables, err
 		}
-		tables++
+		if flipped {
+			tables++
+		}
 	}
 	return tables, nil
 }
@@ -189,20 +192,22 @@ func (d *crashDisk) cutManifests() (int, error) {
 	return cut, nil
 }
 
-// flip inverts the bits of a byte in the first data block of a table.
-func (d *crashDisk) flip(path string) error {
+// flip inverts the bits of a byte in the first data block of a table, if that is written: a crash can come before.
+func (d *crashDisk) flip(path string) (flipped bool, err error) {
 	f, err := d.mem.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
-		return err
+		return false, err
 	}
+	defer func() { err = errors.Join(err, f.Close()) }()
 	var b [1]byte
 	const at = 20 // within the first block of any table that has a record
 	if _, err := f.ReadAt(b[:], at); err != nil {
-		return err
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		}
+		return false, err
 	}
 	b[0] ^= 0xff
-	if _, err := f.WriteAt(b[:], at); err != nil {
-		return err
-	}
-	return f.Close()
+	_, err = f.WriteAt(b[:], at)
+	return err == nil, err
 }

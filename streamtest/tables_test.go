@@ -14,7 +14,8 @@ import (
 )
 
 // rooms are where the tests lie that docs/testing.md names.
-var rooms = map[string]string{"streamtest": ".", "root": "..", "dedup": "../dedup", "pebble": "../statestore/pebble", "kafkatest": "../kafkatest", "enumeration": "../internal/proof/enumeration"}
+var rooms = map[string]string{"streamtest": ".", "root": "..", "dedup": "../dedup", "pebble": "../statestore/pebble", "kafkatest": "../kafkatest", "enumeration": "../internal/proof/enumeration",
+	"simulation": "../internal/proof/simulation"}
 
 // tableRow is a row of a table of a document: its cells without the surrounding space.
 type tableRow []string

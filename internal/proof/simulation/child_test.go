@@ -97,8 +97,12 @@ func (a *attempt) stood() bool {
 }
 
 // inChild runs seeds in a child and yields its attempts, until yield returns false. What the child said beside them is in the error.
-func inChild(seed uint64, seeds, repeat int, faults string, yield func(*attempt) bool) error {
-	args := []string{"-test.run=^TestSimulation$", "-test.v", "-test.timeout=0", "-child", "-seed", strconv.FormatUint(seed, 10),
+func inChild(t *testing.T, seed uint64, seeds, repeat int, faults string, yield func(*attempt) bool) error {
+	timeout := time.Duration(0)
+	if deadline, has := t.Deadline(); has { // nobody would end a child that outlives this process
+		timeout = max(time.Until(deadline)-time.Second, time.Second)
+	}
+	args := []string{"-test.run=^TestSimulation$", "-test.v", "-test.timeout", timeout.String(), "-child", "-seed", strconv.FormatUint(seed, 10),
 		"-seeds", strconv.Itoa(seeds), "-repeat", strconv.Itoa(repeat), "-faults", faults}
 	cmd := exec.Command(os.Args[0], args...)
 	r, w, err := os.Pipe()
@@ -177,7 +181,7 @@ const mostAgain = 2
 const chunk = 25
 
 // eachSeed runs seeds in as many children at once as there are processors, until next returns none.
-func eachSeed(next func() (seed uint64, seeds int), yield func(*attempt)) []error {
+func eachSeed(t *testing.T, next func() (seed uint64, seeds int), yield func(*attempt)) []error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var errs []error
@@ -192,7 +196,7 @@ func eachSeed(next func() (seed uint64, seeds int), yield func(*attempt)) []erro
 				}
 				again := map[uint64]int{}
 				for end := seed + uint64(n); seed < end; {
-					err := inChild(seed, int(end-seed), 1, noFaults, func(a *attempt) bool {
+					err := inChild(t, seed, int(end-seed), 1, noFaults, func(a *attempt) bool {
 						mu.Lock()
 						defer mu.Unlock()
 						if again[a.Seed] < mostAgain && a.stood() {

@@ -48,7 +48,6 @@ func (m *machine) start() {
 // settle looks at how the process has ended, if it has.
 func (m *machine) settle() {
 	if m.began && !m.p.Running() && !m.p.Dead() {
-		m.run.watch.ended(m.p.Name(), false)
 		m.run.ended(m.p.Name(), m.p.Wait())
 	}
 }
@@ -56,7 +55,6 @@ func (m *machine) settle() {
 // stop ends the process cleanly.
 func (m *machine) stop() {
 	if err := m.p.Stop(); !m.p.Dead() {
-		m.run.watch.ended(m.p.Name(), false)
 		m.run.ended(m.p.Name(), err)
 	}
 }

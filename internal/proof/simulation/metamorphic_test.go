@@ -14,6 +14,15 @@ var variants = []struct {
 	name   string
 	change func(p *Plan)
 }{
+	{"the faults of the seed", func(p *Plan) { p.Faults = Draw(p.Seed).Faults }},
+	{"the faults of another seed", func(p *Plan) {
+		p.Faults = Draw(p.Seed + 1000).Faults
+		for i := range p.Faults { // it may have more processes
+			if f := &p.Faults[i]; f.Process != "" {
+				f.Process = processName(int(f.Process[0]-'a') % p.Settings.Processes)
+			}
+		}
+	}},
 	{"transactions of one record", func(p *Plan) { p.Settings.CommitRecords = 1 }},
 	{"large transactions, seldom checkpoints", func(p *Plan) {
 		p.Settings.CommitRecords, p.Settings.CommitInterval = 100_000, time.Second
@@ -31,7 +40,8 @@ var variants = []struct {
 	}},
 }
 
-// metamorphic is the plan of a seed for comparison, without faults: what they must not change is the judge's. No marker expires, because whether a replay meets one depends on when it comes.
+// metamorphic is the plan of a seed for comparison, without faults. No marker expires, because whether a replay meets one depends on when
+// it comes.
 func metamorphic(seed uint64) *Plan {
 	plan := Draw(seed)
 	plan.Settings.Window, plan.Settings.Ballast = time.Hour, 0
@@ -39,8 +49,8 @@ func metamorphic(seed uint64) *Plan {
 	return plan
 }
 
-// TestMetamorphic runs the same messages under other batch sizes, engines, intervals and numbers of workers. What is committed
-// for each key is the same, and so is the state.
+// TestMetamorphic runs the same messages under faults, and under other batch sizes, engines, intervals and numbers of workers. What is
+// committed for each key is the same, and so is the state.
 func TestMetamorphic(t *testing.T) {
 	t.Parallel()
 	if *childFlag {
@@ -58,7 +68,11 @@ func TestMetamorphic(t *testing.T) {
 			t.Run(fmt.Sprintf("%d with %s", seed, v.name), func(t *testing.T) {
 				plan := metamorphic(seed)
 				v.change(plan)
-				got := Run(t, plan).Outcome
+				result := Run(t, plan)
+				if len(plan.Faults) > 0 && len(result.Struck) == 0 {
+					t.Error("no fault has struck")
+				}
+				got := result.Outcome
 				if different := want.Differences(got); len(different) > 0 {
 					t.Errorf("as drawn, and with %s:\n%s", v.name, strings.Join(different, "\n"))
 				}

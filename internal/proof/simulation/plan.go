@@ -43,15 +43,18 @@ type Settings struct {
 	Ballast int
 	// Window is that of the deduplication.
 	Window time.Duration
+	// KeepsPlace lets who restarts within its session find its tasks where they were, as a static member of Apache Kafka does, without a
+	// rebalance. Otherwise the group is balanced whenever somebody restarts, which happens more often then.
+	KeepsPlace bool
 	// Memory keeps the stores in memory: the disk is lost with each process.
 	Memory bool
 }
 
 // String renders the settings in a line.
 func (s *Settings) String() string {
-	return fmt.Sprintf("%d processes (%d at first) with %v workers, %d messages in %v, commits after %v or %d records, checkpoints after %v or %d, session %v, transactions %v, ballast %d",
+	return fmt.Sprintf("%d processes (%d at first) with %v workers, %d messages in %v, commits after %v or %d records, checkpoints after %v or %d, session %v, transactions %v, ballast %d, who restarts keeps its place %v",
 		s.Processes, s.Started, s.Workers[:s.Processes], s.Messages, s.Length, s.CommitInterval, s.CommitRecords, s.CheckpointInterval, s.CheckpointRecords,
-		s.SessionTimeout, s.TransactionTimeout, s.Ballast)
+		s.SessionTimeout, s.TransactionTimeout, s.Ballast, s.KeepsPlace)
 }
 
 // Draw makes the plan of a seed.
@@ -69,6 +72,7 @@ func Draw(seed uint64) *Plan {
 		}
 	}
 	slices.SortStableFunc(d.plan.Faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
+	d.plan.Settings.KeepsPlace = d.IntN(2) == 0
 	return d.plan
 }
 

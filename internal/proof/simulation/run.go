@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -45,8 +44,7 @@ func Run(t *testing.T, plan *Plan) *Result {
 	}
 	o := streamtest.ClusterOptions{
 		Topology: job.Topology, Brokers: brokers, Partitions: partitions, Seed: plan.Seed,
-		// Otherwise a process that restarts during a rebalance would claim there what it had before, and tasks would wait for it for ever.
-		RebalanceOnRestart: true, JoinTime: joinTime,
+		RebalanceOnRestart: !plan.Settings.KeepsPlace, JoinTime: joinTime,
 		Archive: []string{job.Names.ByProduct}, Configure: r.configure,
 	}
 	streamtest.Simulate(t, o, r.play)
@@ -224,11 +222,10 @@ var mayEnd = map[problem.Code]bool{
 // ended notes that a process ended by itself.
 func (r *run) ended(name string, err error) {
 	code := problem.CodeOf(err)
-	// A restore that loses what it was about to read cannot know that it was superseded. The next one begins behind it.
-	trimmed := code == problem.RestoreFailed && slices.ContainsFunc(r.plan.Faults, func(f Fault) bool { return f.Kind == Trim })
-	if err != nil && !mayEnd[code] && !trimmed {
+	if err != nil && !mayEnd[code] && !r.watch.trimmedUnder(name, err) {
 		r.t.Errorf("process %s has ended: %v", name, err)
 	}
+	r.watch.ended(name, false)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {

@@ -75,7 +75,7 @@ var scenes = []struct {
 	// A checkpoint that takes long, of tasks that move away and come back.
 	{4, func(d *draw) []Fault {
 		p, away := d.process(), d.outage()
-		return []Fault{{Kind: Slow, Process: p, Delay: d.between(200*time.Millisecond, time.Second), For: 2 * away},
+		return []Fault{{Kind: Slow, Process: p, Delay: d.between(500*time.Millisecond, 3*time.Second), For: 2 * away},
 			{At: time.Second, Kind: Isolate, Process: p, For: away}, {At: away, Kind: Trim}}
 	}},
 }

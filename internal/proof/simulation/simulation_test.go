@@ -18,7 +18,7 @@ const noFaults = "of the seed"
 
 var (
 	seedFlag   = flag.Uint64("seed", 1, "the first seed, or the only one with -repeat or -faults")
-	seedsFlag  = flag.Int("seeds", 0, "how many seeds; 0: 100, or 20 with the race detector or -short")
+	seedsFlag  = flag.Int("seeds", 0, "how many seeds; 0: 300, or 20 with the race detector or -short")
 	repeatFlag = flag.Int("repeat", 0, "run the seed that many times and tell how often it fails")
 	faultsFlag = flag.String("faults", noFaults, "faults instead of those of the seed, as a failure prints them")
 	longFlag   = flag.Bool("long", false, "run seeds for the time of -for, instead of a number of them")
@@ -26,12 +26,11 @@ var (
 	childFlag  = flag.Bool("child", false, "run as a child of this test")
 )
 
-// Seeds of the default run, and of a short one or under the race detector, where each takes ten times as long. From enough seeds on, each
-// situation must be met.
+// Seeds of the default run, in which each fault must strike and each situation be met, and of a short one or under the race detector,
+// where each takes ten times as long.
 const (
-	defaultSeeds = 100
+	defaultSeeds = 300
 	fewSeeds     = 20
-	enoughSeeds  = 300
 )
 
 // TestSimulation runs the plans of many seeds. See the package comment, and docs/testing.md for its flags.
@@ -62,7 +61,7 @@ func runSeeds(t *testing.T) {
 	}
 	next, left := *seedFlag, seeds
 	sum := newSum()
-	errs := eachSeed(func() (uint64, int) {
+	errs := eachSeed(t, func() (uint64, int) {
 		n := min(chunk, left)
 		if *longFlag {
 			if n = 0; time.Since(began) < *forFlag {
@@ -85,6 +84,36 @@ func runSeeds(t *testing.T) {
 	}
 	for i, a := range sum.failures {
 		explain(t, a, i == 0)
+	}
+}
+
+// fixedSeeds are few, as those of mutants have to be, and meet every kind of mistake of mutants/simulation.go.
+const fixedSeeds = 12
+
+// TestSimulationOfFixedSeeds runs a few seeds one after the other until one fails, and does not look for the reason.
+func TestSimulationOfFixedSeeds(t *testing.T) {
+	seeds := uint64(fixedSeeds)
+	if invariants.Enabled {
+		seeds = 2
+	}
+	again, ran := 0, 0
+	for seed := uint64(1); seed <= seeds && !t.Failed(); {
+		before := ran
+		err := inChild(t, seed, int(seeds+1-seed), 1, noFaults, func(a *attempt) bool {
+			ran++
+			if again < mostAgain && a.stood() {
+				again++
+				seed = a.Seed
+				return true
+			}
+			if seed = a.Seed + 1; a.Failed {
+				t.Errorf("seed %d failed; %s\n%s", a.Seed, command(a.Seed, explained, noFaults), strings.Join(bounded(t, a), "\n"))
+			}
+			return !a.Failed
+		})
+		if err != nil || ran == before {
+			t.Fatalf("a child has run %d seeds: %v", ran-before, err)
+		}
 	}
 }
 
@@ -144,7 +173,7 @@ func (s *sum) print(took time.Duration) {
 	fmt.Printf("proof: simulation: runs with: %s\n", strings.Join(words, ", "))
 }
 
-// demand fails the test if some fault never struck, or, in enough runs, some situation was never met.
+// demand fails the test if some fault never struck, or some situation was never met.
 func (s *sum) demand(t *testing.T) {
 	for _, kind := range Kinds() {
 		if s.struck[kind] == 0 {
@@ -152,7 +181,7 @@ func (s *sum) demand(t *testing.T) {
 		}
 	}
 	for _, situation := range Situations() {
-		if s.met[situation] == 0 && s.seeds >= enoughSeeds {
+		if s.met[situation] == 0 {
 			t.Errorf("%q was never met in %d seeds", situation, s.seeds)
 		}
 	}
@@ -201,7 +230,7 @@ func bounded(t *testing.T, a *attempt) []string {
 
 // command repeats a seed.
 func command(seed uint64, times int, faults string) string {
-	c := fmt.Sprintf("go test ./internal/proof/simulation -run TestSimulation -count=1 -seed %d -repeat %d", seed, times)
+	c := fmt.Sprintf("go test ./internal/proof/simulation -run 'TestSimulation$' -count=1 -seed %d -repeat %d", seed, times)
 	if faults != noFaults {
 		c += fmt.Sprintf(" -faults '%s'", faults)
 	}
@@ -211,7 +240,7 @@ func command(seed uint64, times int, faults string) string {
 // repeat runs a seed some times, and returns how often it failed.
 func repeat(t *testing.T, seed uint64, times int, faults string) (failed int, last *attempt) {
 	for ran := 0; ran < times; {
-		err := inChild(seed, 1, times-ran, faults, func(a *attempt) bool {
+		err := inChild(t, seed, 1, times-ran, faults, func(a *attempt) bool {
 			if ran++; a.Failed {
 				failed, last = failed+1, a
 			}
@@ -226,7 +255,7 @@ func repeat(t *testing.T, seed uint64, times int, faults string) (failed int, la
 
 // repeatUntil runs a seed until it fails, some times at most.
 func repeatUntil(t *testing.T, seed uint64, times int, faults string) (failed bool, last *attempt) {
-	err := inChild(seed, 1, times, faults, func(a *attempt) bool {
+	err := inChild(t, seed, 1, times, faults, func(a *attempt) bool {
 		failed, last = a.Failed, a
 		return !a.Failed
 	})

@@ -52,7 +52,7 @@ func (r *run) strike(f Fault) strikeResult {
 	case Coordinators:
 		r.c.MoveCoordinators()
 	case Trim:
-		r.c.TrimCheckpoints()
+		r.watch.trimmed(r.c.TrimCheckpoints())
 	case Lose, Late:
 		return r.lose(f)
 	case Refuse:

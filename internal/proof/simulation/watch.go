@@ -8,6 +8,7 @@ import (
 
 	"github.com/oncemill/oncemill/internal/step"
 	"github.com/oncemill/oncemill/metrics"
+	"github.com/oncemill/oncemill/streamtest"
 )
 
 // watch notes the situations that a run meets, by what the engine tells its listeners, its steps, what its stores write, and what is
@@ -34,7 +35,8 @@ type taskSeen struct {
 // processSeen is what is known of an incarnation of a process.
 type processSeen struct {
 	restoring map[string]bool // tasks
-	chunks    map[string]bool // of them, those of which a part was written
+	opening   map[string]bool // tasks that are being restored, or about to be
+	chunks    map[string]bool // of those that are restored, those of which a part was written
 	ingesting map[string]bool
 	behind    map[string]bool // tasks whose checkpoint was under way when a drop was asked for
 	first     map[string]bool // tasks that have committed nothing since they run here
@@ -42,6 +44,7 @@ type processSeen struct {
 	crowded   map[string]bool // workers that wait for memory
 	// interrupted are the restores that the end of the incarnation before has cut short, after a part was written.
 	interrupted map[string]bool
+	trims       map[string][]streamtest.Trimmed // under the last restore of a task
 }
 
 // tail is the end of a changelog that a restore has to reach.
@@ -58,7 +61,7 @@ func newWatch() *watch {
 }
 
 func newProcessSeen(interrupted map[string]bool) *processSeen {
-	return &processSeen{restoring: map[string]bool{}, chunks: map[string]bool{}, ingesting: map[string]bool{}, behind: map[string]bool{}, first: map[string]bool{},
+	return &processSeen{restoring: map[string]bool{}, opening: map[string]bool{}, trims: map[string][]streamtest.Trimmed{}, chunks: map[string]bool{}, ingesting: map[string]bool{}, behind: map[string]bool{}, first: map[string]bool{},
 		consumed: map[string]bool{}, crowded: map[string]bool{}, interrupted: interrupted}
 }
 
@@ -210,7 +213,11 @@ func (w *watch) taskChanged(process string, e *metrics.TaskStateChange) {
 	defer w.mu.Unlock()
 	t, p := w.taskLocked(e.Task), w.processLocked(process)
 	switch e.To {
+	case metrics.TaskRestoring:
+		p.opening[e.Task] = true
+		delete(p.trims, e.Task)
 	case metrics.TaskRunning:
+		delete(p.opening, e.Task)
 		t.runs[process] = e.Worker
 		p.first[e.Task] = true
 		delete(p.consumed, e.Task)
@@ -223,6 +230,7 @@ func (w *watch) taskChanged(process string, e *metrics.TaskStateChange) {
 		}
 		if e.To == metrics.TaskClosed {
 			delete(p.restoring, e.Task)
+			delete(p.opening, e.Task)
 		}
 	}
 }

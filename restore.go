@@ -3,6 +3,7 @@ package oncemill
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -74,10 +75,13 @@ func (j *restoreJob) run(ctx context.Context) error {
 }
 
 func (j *restoreJob) connect() (err error) {
-	j.client, err = kgo.NewClient(append(j.w.app.cfg.clientOptions("restore"),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes))...)
+	j.client, err = kgo.NewClient(append(j.reader(kgo.ReadCommitted()), kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes))...)
 	return err
+}
+
+// reader are the options of a client that reads changelogs.
+func (j *restoreJob) reader(level kgo.IsolationLevel) []kgo.Opt {
+	return append(j.w.app.cfg.clientOptions("restore"), kgo.FetchIsolationLevel(level), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()))
 }
 
 func (j *restoreJob) fetchCommitted(ctx context.Context) error {
@@ -229,7 +233,7 @@ func (j *restoreJob) haveTheirEnds(ctx context.Context) error {
 		if end := j.meta.End(topic); j.ours && l.end < end { // the task's own log may have all of its records all the same
 			return problem.New(problem.StateBehind, j.id.String(), "%s/%d ends at %d, committed is up to %d", topic, j.id.Partition, l.end, end)
 		}
-		if epoch := j.meta.Epoch(topic); j.ours && epoch >= 0 {
+		if epoch := j.meta.Epoch(topic); j.ours && epoch >= 0 && l.start < j.meta.End(topic) {
 			epochs[topic] = epoch
 		}
 	}
@@ -247,12 +251,64 @@ func (j *restoreJob) haveTheirEnds(ctx context.Context) error {
 		return err
 	}
 	for topic, end := range ends {
-		if committed := j.meta.End(topic); end >= 0 && end < committed {
+		committed := j.meta.End(topic)
+		if end < 0 || end >= committed {
+			continue
+		}
+		// The epoch is the one that the client knew, which may have been too old: then the record lies there, in a newer epoch.
+		lost, err := j.lacks(ctx, topic, committed-1)
+		if err != nil {
+			return err
+		}
+		if lost {
 			return problem.New(problem.StateBehind, j.id.String(), "%s/%d lost its end: committed is up to %d in leader epoch %d, which ends at %d",
 				topic, j.id.Partition, committed, epochs[topic], end)
 		}
 	}
 	return nil
+}
+
+// lacks reports that something else lies where the last committed record of a changelog was: a marker, or a record that was aborted. What was
+// removed by compaction is not lacking.
+func (j *restoreJob) lacks(ctx context.Context, topic string, offset int64) (bool, error) {
+	r, err := j.firstFrom(ctx, topic, offset, kgo.ReadUncommitted())
+	if err != nil || r.Offset > offset {
+		return false, err
+	}
+	if r.Attrs.IsControl() {
+		return true, nil
+	}
+	r, err = j.firstFrom(ctx, topic, offset, kgo.ReadCommitted())
+	return err == nil && r.Offset > offset, err
+}
+
+// firstFrom reads the first record from an offset on, which lies before the end of the log. Records of open transactions are waited for.
+func (j *restoreJob) firstFrom(ctx context.Context, topic string, offset int64, level kgo.IsolationLevel) (*kgo.Record, error) {
+	at := map[string]map[int32]kgo.Offset{topic: {j.id.Partition: kgo.NewOffset().At(offset)}}
+	client, err := kgo.NewClient(append(j.reader(level), kgo.ConsumePartitions(at))...)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	var st stall
+	for ctx.Err() == nil {
+		pollCtx, cancel := context.WithTimeout(ctx, restorePoll)
+		fetches := client.PollRecords(pollCtx, 1)
+		cancel()
+		for _, e := range fetches.Errors() {
+			if permanent(e.Err) && !errors.Is(e.Err, context.Canceled) {
+				return nil, problem.Wrap(problem.RestoreFailed, fmt.Sprintf("%s/%d", topic, j.id.Partition), e.Err)
+			}
+		}
+		if records := fetches.Records(); len(records) > 0 {
+			return records[0], nil
+		}
+		what := fmt.Sprintf("the record at %d of %s/%d", offset, topic, j.id.Partition)
+		if err := j.stands(ctx, &st, what, fetches.Err()); err != nil {
+			return nil, err
+		}
+	}
+	return nil, ctx.Err()
 }
 
 // judgeLocal decides whether the local state can be continued; if not it is dropped.

@@ -284,14 +284,16 @@ func (s *session) commit(ctx context.Context, dirty []*running) (outcome, error)
 	flushErr := s.flush(ctx)
 	at.lap(&at.phases.Flush)
 	culprit, failed := s.failure()
+	if s.broken == nil {
+		s.locate(written)
+		if err := lostEnds(written); err != nil {
+			return rolledBack, err
+		}
+	}
 	if flushErr != nil || failed != nil {
 		return s.rollBack(ctx, dirty, errors.Join(failed, flushErr), culprit)
 	}
-	s.locate(written)
 	if err := s.w.after(step.Flush); err != nil {
-		return rolledBack, err
-	}
-	if err := lostEnds(written); err != nil {
 		return rolledBack, err
 	}
 	if err := s.w.at(step.Reserve); err != nil {
@@ -400,7 +402,7 @@ func (s *session) seal(dirty []*running) (map[*running][]task.Written, error) {
 			}
 			p := s.next()
 			p.owner, p.log = r, true
-			p.Record = kgo.Record{Topic: c.Topic, Partition: c.Partition, Key: c.Key, Value: c.Value}
+			p.Record = kgo.Record{Topic: c.Topic, Partition: c.Partition, Key: c.Key, Value: c.Value, Offset: -1}
 			s.client.Produce(s.w.ctx, &p.Record, s.promise)
 			return nil
 		})
@@ -428,11 +430,11 @@ func (s *session) fill(r *running) error {
 	return nil
 }
 
-// locate notes where the changelog records landed.
+// locate notes where the changelog records landed that brokers have acknowledged.
 func (s *session) locate(written map[*running][]task.Written) {
 	for i := range s.produced {
 		p := &s.slabs[i/slabRecords][i%slabRecords]
-		if !p.log {
+		if !p.log || p.Offset < 0 {
 			continue
 		}
 		places, bytes := written[p.owner], uint64(len(p.Key)+len(p.Value))

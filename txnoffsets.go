@@ -15,7 +15,8 @@ import (
 )
 
 // lostEnds refuses a transaction whose changelog records came to lie before what was committed: an unclean election of a leader took that
-// away, and the state could not be restored any more.
+// away, and the state could not be restored any more. It is looked for whether or not the transaction can be committed: its records may
+// fill the gap.
 func lostEnds(written map[*running][]task.Written) error {
 	for r, places := range written {
 		for _, w := range places {

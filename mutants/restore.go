@@ -29,8 +29,25 @@ var restoreMutants = []mutant{
 	},
 	{
 		name: "a changelog that lost its end and grew beyond it is restored", file: "restore.go",
-		old: `end >= 0 && end < committed {`, new: `end >= 0 && end < 0 {`,
+		old: `end < 0 || end >= committed {`, new: `true {`,
 		packages: "./streamtest", run: "TestRestoreOfALogThatLostItsEndAndGrewBeyondIt",
+	},
+	{
+		name: "a leader epoch that the client did not know is a loss", file: "restore.go",
+		old: `		lost, err := j.lacks(ctx, topic, committed-1)`, new: `		lost, err := true, error(nil)`,
+		packages: "./streamtest", run: "TestALeaderEpochThatTheClientDoesNotKnow",
+	},
+	{
+		name: "what was aborted lies where the committed end was", file: "restore.go",
+		old: `	return err == nil && r.Offset > offset, err`, new: `	return false, err`,
+		packages: "./streamtest", run: "TestRestoreOfALogThatLostItsEndAndGrewBeyondIt",
+	},
+	{
+		name: "a lost end is looked for in transactions that can be committed only", file: "session.go",
+		old: `	if s.broken == nil {
+		s.locate`, new: `	if s.broken == nil && flushErr == nil && failed == nil {
+		s.locate`,
+		packages: "./streamtest", run: "TestAChangelogThatLosesItsEndUnderARunningTask",
 	},
 	{
 		name: "a record that lies where committed ones were is committed", file: "txnoffsets.go",
@@ -167,7 +184,7 @@ var restoreMutants = []mutant{
 	},
 	{
 		name: "a restore that leaves control records out", file: "restore.go",
-		old: `kgo.KeepControlRecords(), `, new: ``,
+		old: `kgo.FetchIsolationLevel(level), kgo.KeepControlRecords(), `, new: `kgo.FetchIsolationLevel(level), `,
 		packages: "./streamtest", run: "TestRestoreOfATail",
 	},
 	{

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/oncemill/oncemill"
@@ -228,62 +230,123 @@ func TestRestoreOfADivergedLog(t *testing.T) {
 	})
 }
 
-// TestRestoreOfALogThatLostItsEndAndGrewBeyondIt: what was committed last was lost by an election, and the log is as long as before: of
-// records that were aborted. The local state stays where it is: it may be the only copy.
+// TestRestoreOfALogThatLostItsEndAndGrewBeyondIt: what was committed last was lost by an election, and the log is as long as before: where the
+// last record was there is one that was aborted, or a marker. The local state stays where it is: it may be the only copy.
 func TestRestoreOfALogThatLostItsEndAndGrewBeyondIt(t *testing.T) {
+	t.Parallel()
+	for _, marker := range []int64{0, 1} {
+		for _, lose := range []bool{false, true} {
+			t.Run(fmt.Sprintf("marker %d, disk lost %v", marker, lose), func(t *testing.T) {
+				play(t, setting{}, func(s *scene) {
+					s.goesOn("x1")
+					s.goesOn("x2")
+					s.stop(s.a)
+					if lose {
+						s.a.LoseDisk()
+					}
+					log := s.c.Committed(balancesLog)
+					s.c.Recreate(balancesLog)
+					s.abort(balancesLog, log[len(log)-1].Offset+1-marker)
+					s.endEpochs(true)
+					dropped := s.a.Steps(string(step.Drop))
+					s.a.Start()
+					s.wantRefused(problem.StateBehind, "lost its end")
+					if n := s.a.Steps(string(step.Drop)); n != dropped {
+						s.t.Errorf("the local state was dropped %d times", n-dropped)
+					}
+					s.ranOnce("m0", "m1", "m2", "x1", "x2")
+				})
+			})
+		}
+	}
+}
+
+// abort writes records to a topic in a transaction that is aborted.
+func (s *scene) abort(topic string, records int64) {
+	s.t.Helper()
+	client := s.c.NewClient(kgo.TransactionalID("aborts"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err := client.BeginTransaction(); err != nil {
+		s.t.Fatal(err)
+	}
+	for range records {
+		if err := client.ProduceSync(s.t.Context(), &kgo.Record{Topic: topic, Key: []byte("k"), Value: []byte("v")}).FirstErr(); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	if err := client.EndTransaction(s.t.Context(), kgo.TryAbort); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// TestALeaderEpochThatTheClientDoesNotKnow: the leader epoch of the changelogs rises, the leader stays, and nothing tells the client. What is
+// committed names the older epoch, and nothing is lost.
+func TestALeaderEpochThatTheClientDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	for _, lose := range []bool{false, true} {
 		t.Run(fmt.Sprintf("disk lost %v", lose), func(t *testing.T) {
 			play(t, setting{}, func(s *scene) {
+				for _, log := range []string{balancesLog, "ledger-commands-task-changelog"} {
+					if err := s.c.Broker().MoveTopicPartition(log, 0, s.c.Broker().LeaderFor(log, 0)); err != nil {
+						s.t.Fatal(err)
+					}
+				}
+				s.goesOn("x1")
+				s.goesOn("x2")
 				s.stop(s.a)
 				if lose {
 					s.a.LoseDisk()
 				}
-				s.endEpochs(true)
-				dropped := s.a.Steps(string(step.Drop))
 				s.a.Start()
-				s.wantRefused(problem.StateBehind, "lost its end")
-				if n := s.a.Steps(string(step.Drop)); n != dropped {
-					s.t.Errorf("the local state was dropped %d times", n-dropped)
-				}
-				s.ranOnce("m0", "m1", "m2")
+				s.goesOn("x3")
+				s.ranOnce("m0", "m1", "m2", "x1", "x2", "x3")
 			})
 		})
 	}
 }
 
 // TestAChangelogThatLosesItsEndUnderARunningTask: the next record goes to where committed ones were. It is not committed: the state could
-// not be restored any more.
+// not be restored any more. Nor may the transaction be aborted and another one follow, whose records would lie beyond the gap.
 func TestAChangelogThatLosesItsEndUnderARunningTask(t *testing.T) {
 	t.Parallel()
-	play(t, setting{}, func(s *scene) {
-		n, id := s.c.Transactions("commands_0"), s.c.Broker().TopicInfo(balancesLog).TopicID
-		balances := func(t kmsg.ProduceRequestTopic) bool { return t.Topic == balancesLog || t.TopicID == id }
-		s.c.Broker().ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			s.c.Broker().KeepControl()
-			p := req.(*kmsg.ProduceRequest)
-			if p.TransactionID == nil || !slices.ContainsFunc(p.Topics, balances) {
-				return nil, nil, false
-			}
-			resp := p.ResponseKind().(*kmsg.ProduceResponse)
-			for _, topic := range p.Topics {
-				out := kmsg.NewProduceResponseTopic()
-				out.Topic, out.TopicID = topic.Topic, topic.TopicID
-				for _, partition := range topic.Partitions {
-					at := kmsg.NewProduceResponseTopicPartition()
-					at.Partition, at.BaseOffset = partition.Partition, 1
-					out.Partitions = append(out.Partitions, at)
+	for _, fails := range []bool{false, true} {
+		t.Run(fmt.Sprintf("another partition fails %v", fails), func(t *testing.T) {
+			play(t, setting{}, func(s *scene) {
+				n, id := s.c.Transactions("commands_0"), s.c.Broker().TopicInfo(balancesLog).TopicID
+				done := false
+				s.c.Broker().ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+					s.c.Broker().KeepControl()
+					p := req.(*kmsg.ProduceRequest)
+					balances := func(t kmsg.ProduceRequestTopic) bool { return t.Topic == balancesLog || t.TopicID == id }
+					if done || p.TransactionID == nil || !slices.ContainsFunc(p.Topics, balances) {
+						return nil, nil, false
+					}
+					done = true
+					resp := p.ResponseKind().(*kmsg.ProduceResponse)
+					for _, topic := range p.Topics {
+						out := kmsg.NewProduceResponseTopic()
+						out.Topic, out.TopicID = topic.Topic, topic.TopicID
+						for _, partition := range topic.Partitions {
+							at := kmsg.NewProduceResponseTopicPartition()
+							at.Partition, at.BaseOffset = partition.Partition, 100
+							if balances(topic) {
+								at.BaseOffset = 0
+							} else if fails {
+								at.ErrorCode = kerr.TransactionAbortable.Code
+							}
+							out.Partitions = append(out.Partitions, at)
+						}
+						resp.Topics = append(resp.Topics, out)
+					}
+					return resp, nil, true
+				})
+				s.send(account("after", "k", "add 1"))
+				s.wantRefused(problem.StateBehind, "lost its end")
+				if now := s.c.Transactions("commands_0"); now != n {
+					s.t.Errorf("transaction %d was committed after %d", now, n)
 				}
-				resp.Topics = append(resp.Topics, out)
-			}
-			return resp, nil, true
+			})
 		})
-		s.send(account("after", "k", "add 1"))
-		s.wantRefused(problem.StateBehind, "lost its end")
-		if now := s.c.Transactions("commands_0"); now != n {
-			s.t.Errorf("transaction %d was committed after %d", now, n)
-		}
-	})
+	}
 }
 
 // TestRestoreOfALogThatLostItsRecords: the committed counter says more than the changelog has.

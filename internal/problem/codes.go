@@ -138,7 +138,7 @@ var entries = []Entry{
 	{StoreCorrupt, "a file of the store is damaged", "none needed: the task's state is restored from its changelog", "The damaged part is dropped and restored."},
 	{StoreIO, "the disk failed or is full", "free space: a running application tries again by itself; replace a broken disk and start again", "No acknowledged record is lost: the changelog holds what the disk does not."},
 	{MemoryBudgetTooSmall, "one record does not fit the memory budget", "raise Config.MemoryBudget", ""},
-	{StateBehind, "the restored state is behind the committed position", "report it with the bundle; do not delete the state directory", "The changelog does not contain what the offsets say was committed. Starting would lose updates."},
+	{StateBehind, "the restored state is behind the committed position", "keep the state directory and the topics as they are, and bring the changelog back from a replica or a backup; without one, start again under another application name, from the inputs", "The changelog does not contain what the offsets say was committed. Starting would lose updates."},
 	{StateAhead, "the local state is ahead of the changelog", "none needed: it is dropped and restored", ""},
 	{BadDurableBytes, "durable bytes cannot be decoded", "use the version that wrote them", ""},
 	{BrokersUnreachable, "no broker can be reached", "check Config.Brokers and the network; oncemill dev starts a broker for development", ""},

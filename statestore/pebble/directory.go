@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -70,7 +71,11 @@ func syncAbove(fs vfs.FS, dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		err = errors.Join(f.Sync(), f.Close())
+		if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+			return nil // a file system whose directories cannot be synced: what is durable there is up to it
+		}
+		if err != nil {
 			return err
 		}
 	}

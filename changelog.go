@@ -303,10 +303,11 @@ func (j *restoreJob) skipCut(ctx context.Context, byTopic map[string]*restoreLog
 }
 
 // overtaken reports that another owner has committed since the offsets were fetched: this worker stood still in between, and the group has
-// given it up, which it may not know yet. The ends that were listed need not hold all of that transaction, so the restore looks again, and
-// goes on from what it has. A counter beyond the offsets that does not come from such an owner is left to compare.
+// given it up, which it may not know yet. The ends that were listed need not hold all of that transaction, and compaction may have removed
+// the counter that lay before them, so the restore looks again, and goes on from what it has. A counter that is not that of the offsets
+// and does not come from such an owner is left to compare.
 func (j *restoreJob) overtaken(ctx context.Context) (bool, error) {
-	if !j.ours || j.latest.N <= j.meta.N {
+	if !j.ours || j.latest.N == j.meta.N {
 		return false, nil
 	}
 	before := j.meta.N

@@ -216,8 +216,13 @@ var restoreMutants = []mutant{
 	},
 	{
 		name: "a restore that another owner overtakes is a fault", file: "changelog.go",
-		old: "if !j.ours || j.latest.N <= j.meta.N {", new: "if true {",
-		packages: "./streamtest", run: "TestRestoreThatAnotherOwnerOvertakes",
+		old: "if !j.ours || j.latest.N == j.meta.N {", new: "if true {",
+		packages: "./streamtest", run: "TestRestoreThatAnotherOwnerOvertakes$",
+	},
+	{
+		name: "a restore whose counter was compacted under it is a loss", file: "changelog.go",
+		old: "if !j.ours || j.latest.N == j.meta.N {", new: "if !j.ours || j.latest.N <= j.meta.N {",
+		packages: "./streamtest", run: "TestRestoreThatIsOvertakenAndCompacted",
 	},
 	{
 		name: "an outcome without metadata is a fault", file: "resolve.go",

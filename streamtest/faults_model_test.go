@@ -3,10 +3,12 @@ package streamtest_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/oncemill/oncemill"
 	"github.com/oncemill/oncemill/internal/step"
@@ -37,6 +39,65 @@ func TestRestoreThatAnotherOwnerOvertakes(t *testing.T) {
 		s.goesOn("p0", "p1")
 		s.ranOnce("m0", "n", "p0", "p1")
 	})
+}
+
+// TestRestoreThatIsOvertakenAndCompacted: while a restore stands still another owner commits, and compaction removes the checkpoint record
+// that lay before the ends that the restore has listed; here it lists a log without one. Nothing is lost: the next one lies beyond.
+func TestRestoreThatIsOvertakenAndCompacted(t *testing.T) {
+	t.Parallel()
+	play(t, with(func(cfg *oncemill.Config) { cfg.SessionTimeout = 10 * time.Second }), func(s *scene) {
+		frozen := s.a.FreezeAt(string(step.ReadLogs), 1)
+		s.a.Kill(0)
+		s.a.LoseDisk()
+		without := s.withoutCounter()
+		s.a.Start()
+		frozen.Await()
+		fetched := s.a.Steps(string(step.FetchOffsets))
+		held, let := lateJoin(s.c)
+		b := s.c.Start("b")
+		<-held
+		s.c.Until("b to have the task", func() bool { return b.Steps(string(step.Start)) == 1 })
+		s.send(account("n", "k", "add 1"))
+		s.c.AwaitCommitted("events", 4)
+		frozen.Thaw()
+		s.c.Until("the restore of a to look again", func() bool { return s.a.Steps(string(step.FetchOffsets)) > fetched })
+		let()
+		s.c.Pass(2 * time.Minute)
+		s.goesOn("p0", "p1")
+		s.ranOnce("m0", "n", "p0", "p1")
+		if !*without {
+			s.t.Fatal("nobody asked where the log begins")
+		}
+	})
+}
+
+// withoutCounter has the next one who asks where the logs of the task begin hear that the one with the counter is empty.
+func (s *scene) withoutCounter() (told *bool) {
+	const log = "ledger-commands-task-changelog"
+	told = new(bool)
+	end := s.c.Broker().PartitionInfo(log, 0).HighWatermark
+	s.c.Broker().ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		s.c.Broker().KeepControl()
+		list := req.(*kmsg.ListOffsetsRequest)
+		asks := func(t kmsg.ListOffsetsRequestTopic) bool { return t.Topic == log && t.Partitions[0].Timestamp == -2 }
+		if *told || !slices.ContainsFunc(list.Topics, asks) {
+			return nil, nil, false
+		}
+		*told = true
+		resp := list.ResponseKind().(*kmsg.ListOffsetsResponse)
+		for _, topic := range list.Topics {
+			out := kmsg.NewListOffsetsResponseTopic()
+			out.Topic = topic.Topic
+			part := kmsg.NewListOffsetsResponseTopicPartition()
+			if part.Partition, part.Offset = topic.Partitions[0].Partition, 0; topic.Topic == log {
+				part.Offset = end
+			}
+			out.Partitions = append(out.Partitions, part)
+			resp.Topics = append(resp.Topics, out)
+		}
+		return resp, nil, true
+	})
+	return told
 }
 
 // TestUnknownOutcomeAfterAnOffsetWasMoved: the committed metadata is gone, so that it cannot tell of the first transaction after it whether

@@ -136,7 +136,6 @@ func (s *session) renew(ctx context.Context) error {
 		return err
 	}
 	*s = *fresh // with new slabs: requests of the old client may still read the records of the old ones
-	s.promise = s.promised
 	for _, r := range s.w.tasks {
 		r.task.DropMemory()
 	}

@@ -46,9 +46,8 @@ type session struct {
 	producer producer
 	produced int // records given to the client in this transaction
 	slabs    [][]pending
+	promises *promises // of the records of client
 	promise  func(*kgo.Record, error)
-	failed   error       // guarded by worker.promiseMu
-	culprit  *kgo.Record // the record of failed; guarded too
 }
 
 // producer is what brokers know the sender of a transaction by.
@@ -85,7 +84,8 @@ const (
 // by the broker, and whatever it still sends is refused (R6).
 func newSession(ctx context.Context, w *worker) (*session, error) {
 	s := &session{w: w, group: w.app.plan.App, txnID: w.txnID, oldTxns: w.app.transactionVersion < 2}
-	s.promise = s.promised // once: a method value for each record would be an allocation for each
+	s.promises = &promises{}
+	s.promise = s.promises.kept // once: a method value for each record would be an allocation for each
 	cfg := w.app.cfg
 	opts := append(cfg.clientOptions("data"),
 		kgo.TransactionalID(s.txnID),
@@ -164,7 +164,7 @@ func (s *session) begin() error {
 		return err
 	}
 	s.open = true
-	s.forgetFailure()
+	s.promises.forget()
 	var err error
 	if s.producer, err = s.sender(s.w.ctx); err != nil {
 		s.producer = producer{-1, -1} // as nobody: what it sends fails, or cannot be committed
@@ -222,36 +222,15 @@ func (s *session) next() *pending {
 	return p
 }
 
-// promised is called by the client for every record, on its goroutine, before Flush returns. The first failure is kept: it
-// aborts the transaction. One of an output comes before one of a changelog: it knows the sink, whose policy decides. An output has
-// headers, a record of a changelog has none.
-func (s *session) promised(r *kgo.Record, err error) {
-	if err == nil {
-		return
-	}
-	s.w.promiseMu.Lock()
-	defer s.w.promiseMu.Unlock()
-	if s.failed == nil || refusedForGood(err) && len(r.Headers) > 0 && len(s.culprit.Headers) == 0 {
-		s.failed, s.culprit = fmt.Errorf("produce to %s/%d: %w", r.Topic, r.Partition, err), r
-	}
-}
-
 // failure returns the first failed promise, and the record of it.
 func (s *session) failure() (*pending, error) {
-	s.w.promiseMu.Lock()
-	defer s.w.promiseMu.Unlock()
-	for i := 0; s.culprit != nil && i < s.produced; i++ {
-		if p := &s.slabs[i/slabRecords][i%slabRecords]; &p.Record == s.culprit {
-			return p, s.failed
+	of, err := s.promises.failure()
+	for i := 0; of != nil && i < s.produced; i++ {
+		if p := &s.slabs[i/slabRecords][i%slabRecords]; &p.Record == of {
+			return p, err
 		}
 	}
-	return nil, s.failed
-}
-
-func (s *session) forgetFailure() {
-	s.w.promiseMu.Lock()
-	defer s.w.promiseMu.Unlock()
-	s.failed, s.culprit = nil, nil
+	return nil, err
 }
 
 // outcome of a commit.
@@ -386,7 +365,7 @@ func (s *session) reset() {
 		s.slabs = s.slabs[:keep:keep]
 	}
 	s.open, s.produced = false, 0
-	s.forgetFailure()
+	s.promises.forget()
 }
 
 // seal produces the changelogs of the dirty tasks. The returned places are filled in by locate.

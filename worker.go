@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -64,8 +63,6 @@ type worker struct {
 	timing   timing
 	failures *failureLog
 	stopping atomic.Bool // a clean stop has begun
-
-	promiseMu sync.Mutex // guards session.failed and session.culprit
 
 	clock time.Time  // when the last record was done, or its poll
 	raw   record.Raw // filled anew for each record

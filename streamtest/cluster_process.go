@@ -344,8 +344,11 @@ func (p *Process) Heal() {
 
 // Tasks are the tasks that the process has, as App.Tasks reports them.
 func (p *Process) Tasks() []oncemill.TaskStatus {
-	run := p.current()
-	if run == nil || run.dead || run.ended() {
+	p.mu.Lock()
+	run := p.mu.run
+	gone := run == nil || run.dead || run.ended()
+	p.mu.Unlock()
+	if gone {
 		return nil
 	}
 	return run.app.Tasks()

@@ -174,6 +174,7 @@ func (s *soak) underway(ctx context.Context) error {
 	}
 	s.Watch.Stage(StageTraffic)
 	faults := Draw(s.Seed, s.Length, s.result.Wanted)
+	s.striker.expect(len(faults))
 	struck := make(chan error, 1)
 	wg.Go(func() { struck <- s.striker.run(beside, faults) })
 	if err = s.feeder.run(beside, s.Records, s.striker.over); err == nil {

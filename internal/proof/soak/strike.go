@@ -34,9 +34,15 @@ type striker struct {
 // claimTimeout bounds the wait for a worker that is at work: longer than anything that keeps all of them from it.
 const claimTimeout = 3 * time.Minute
 
-// run does the faults at their times, each in a goroutine of its own: they overlap. It returns when the last one is over.
+// expect says how many faults run will do.
+func (s *striker) expect(faults int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.left, s.mu.done = faults, Counts{}
+}
+
+// run does the faults that are expected at their times, each in a goroutine of its own: they overlap. It returns when the last one is over.
 func (s *striker) run(ctx context.Context, faults []Fault) error {
-	s.mu.left, s.mu.done = len(faults), Counts{}
 	began := time.Now()
 	for _, f := range faults {
 		select {

@@ -18,7 +18,7 @@ const noFaults = "of the seed"
 
 var (
 	seedFlag   = flag.Uint64("seed", 1, "the first seed, or the only one with -repeat or -faults")
-	seedsFlag  = flag.Int("seeds", 0, "how many seeds; 0: 300, or 20 with the race detector or -short")
+	seedsFlag  = flag.Int("seeds", 0, "how many seeds; 0: 300, 20 with -short, or 6 with the race detector")
 	repeatFlag = flag.Int("repeat", 0, "run the seed that many times and tell how often it fails")
 	faultsFlag = flag.String("faults", noFaults, "faults instead of those of the seed, as a failure prints them")
 	longFlag   = flag.Bool("long", false, "run seeds for the time of -for, instead of a number of them")
@@ -26,11 +26,12 @@ var (
 	childFlag  = flag.Bool("child", false, "run as a child of this test")
 )
 
-// Seeds of the default run, in which each fault must strike and each situation be met, and of a short one or under the race detector,
+// Seeds of the default run, in which each fault must strike and each situation be met, of a short one, and of one under the race detector,
 // where each takes ten times as long.
 const (
 	defaultSeeds = 300
-	fewSeeds     = 20
+	shortSeeds   = 20
+	raceSeeds    = 6
 )
 
 // TestSimulation runs the plans of many seeds. See the package comment, and docs/testing.md for its flags.
@@ -54,9 +55,13 @@ func TestSimulation(t *testing.T) {
 func runSeeds(t *testing.T) {
 	seeds, began := *seedsFlag, time.Now()
 	if seeds == 0 {
-		seeds = defaultSeeds
-		if invariants.Enabled || testing.Short() {
-			seeds = fewSeeds
+		switch {
+		case invariants.Enabled:
+			seeds = raceSeeds
+		case testing.Short():
+			seeds = shortSeeds
+		default:
+			seeds = defaultSeeds
 		}
 	}
 	next, left := *seedFlag, seeds

@@ -436,7 +436,7 @@ func TestEveryOperationOfTheDiskFailsUnderADB(t *testing.T) {
 		}
 	}
 	for _, end := range []string{"ends the process", "checkpoint fails, and is tried again", "drop is refused, and repeated", "open is refused, and repeated", "acquire is refused, and repeated", "close names what is not written"} {
-		if ends[end] == 0 {
+		if ends[end] == 0 && everyFault == 1 { // a sample may miss some
 			t.Errorf("no %s", end)
 		}
 	}

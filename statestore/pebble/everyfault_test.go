@@ -334,7 +334,7 @@ func TestEveryOperationOfTheDiskFails(t *testing.T) {
 		{"a full disk", syscall.ENOSPC, true, grows, 100},
 		{"read-only", syscall.EROFS, true, writes, 100},
 	} {
-		for n := 1; ; n++ {
+		for n := 1; ; n += everyFault {
 			r := &faultRun{mem: crashfs.New(), lost: f.lost, ends: ends, fault: &nth{n: n, sticky: f.sticky, err: f.err, counts: f.counts}}
 			var err error
 			leaktest.Abandon(func() { err = r.run() })
@@ -350,12 +350,12 @@ func TestEveryOperationOfTheDiskFails(t *testing.T) {
 		}
 	}
 	for _, end := range []string{"ends the process", "unchanged, and retried", "open is refused, and repeated", "a read fails, and is repeated"} {
-		if ends[end] == 0 {
+		if ends[end] == 0 && everyFault == 1 { // a sample may miss some
 			t.Errorf("no operation %s", end)
 		}
 	}
 	for _, kind := range []errorfs.OpKind{errorfs.OpCreate, errorfs.OpLink, errorfs.OpOpen, errorfs.OpRemove, errorfs.OpRename, errorfs.OpMkdirAll, errorfs.OpFileWrite, errorfs.OpFileSync, errorfs.OpFileReadAt, errorfs.OpList} {
-		if kinds[kind] == 0 {
+		if kinds[kind] == 0 && everyFault == 1 {
 			t.Errorf("no operation of kind %v failed", kind)
 		}
 	}

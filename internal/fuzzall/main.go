@@ -156,8 +156,9 @@ func fuzz(ctx context.Context, t target, binary, cache string, each time.Duratio
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*each+2*time.Minute)
 	defer cancel()
+	// Inputs are minimized by executions, not for a time: one that is still being minimized when the time is over fails the target.
 	cmd := exec.CommandContext(ctx, binary, "-test.run=^$", "-test.fuzz=^"+t.name+"$", "-test.fuzztime="+each.String(),
-		"-test.fuzzcachedir="+cache, "-test.parallel=1", "-test.fuzzminimizetime=10s")
+		"-test.fuzzcachedir="+cache, "-test.parallel=1", "-test.fuzzminimizetime=20x")
 	cmd.Dir, cmd.WaitDelay = t.dir, time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil {

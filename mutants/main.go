@@ -17,6 +17,8 @@ import (
 	"fmt"
 	"go/scanner"
 	"go/token"
+	"hash/fnv"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,6 +57,7 @@ type result struct {
 	// hung is the test that did not end, with errHung.
 	hung string
 	err  error
+	left bool // out, for time
 }
 
 // all are the lists of mutants, one of each file.
@@ -73,12 +76,17 @@ func all() []mutant {
 func main() {
 	run := flag.String("run", "", "only mutants whose name contains this")
 	parallel := flag.Int("parallel", runtime.GOMAXPROCS(0), "mutants at a time")
+	within := flag.Duration("for", 0, "begin no further mutant after this time; 0: all of them")
+	order := flag.String("order", "", "with -for: what decides which come first, such as a commit")
 	flag.Parse()
 	var chosen []mutant
 	for _, m := range all() {
 		if strings.Contains(m.name, *run) {
 			chosen = append(chosen, m)
 		}
+	}
+	if *within > 0 {
+		shuffle(chosen, *order)
 	}
 	began := time.Now()
 	known := newTargets(defaultLimits)
@@ -89,6 +97,10 @@ func main() {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
+			if *within > 0 && time.Since(began) > *within {
+				results[i].left = true
+				return
+			}
 			results[i] = known.try(m, known.limits.tests)
 			if !errors.Is(results[i].err, errHung) {
 				print(results[i])
@@ -104,6 +116,9 @@ func main() {
 	}
 	failed := 0
 	var built, took time.Duration
+	left := len(results)
+	results = slices.DeleteFunc(results, func(r result) bool { return r.left })
+	left -= len(results)
 	for _, r := range results {
 		built += r.built
 		took += r.took
@@ -113,9 +128,20 @@ func main() {
 	}
 	fmt.Printf("%d mutants, %d caught, %d not, in %.0f s; of %.0f s for all, %d at a time, %.0f s were spent on building\n",
 		len(results), len(results)-failed, failed, time.Since(began).Seconds(), took.Seconds(), *parallel, built.Seconds())
+	if left > 0 {
+		fmt.Printf("%d others were left out for time: go run ./mutants tries all of them\n", left)
+	}
 	if failed > 0 || len(results) == 0 {
 		os.Exit(1)
 	}
+}
+
+// shuffle brings mutants into an order that the text decides.
+func shuffle(list []mutant, text string) {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(text))
+	rng := rand.New(rand.NewPCG(h.Sum64(), 0))
+	rng.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 }
 
 func print(r result) {

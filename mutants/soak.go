@@ -42,4 +42,20 @@ var soakMutants = []mutant{
 		old: ` || m.late == lateStarts {`, new: ` {`,
 		packages: "./internal/proof/soak", run: "TestAStartMayBeRefusedWhileBrokersAreAway",
 	},
+	{
+		name: "a fault of the network that hits nobody counts as done", file: "internal/proof/soak/strike.go",
+		old: `	if err == nil && hits == 0 {
+		return fmt`, new: `	if false {
+		return fmt`,
+		packages: "./internal/proof/soak", run: "TestANetworkFaultThatHitsNobodyIsNotDone",
+	},
+	{
+		name: "a fault of the network counts without a look at the connections", file: "internal/proof/soak/network/link.go",
+		old: `	if broker != "" {
+		return l.mu.hits[broker]
+	}`, new: `	if broker != "" {
+		return 1 + l.mu.hits[broker]*2
+	}`,
+		packages: "./internal/proof/soak/network", run: "TestHitsAreCounted",
+	},
 }

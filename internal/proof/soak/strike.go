@@ -108,22 +108,24 @@ func (s *striker) do(ctx context.Context, f Fault, struck *Struck) error {
 	if f.Kind == Leave { // when somebody has joined
 		fits = func(*member) bool { return s.fleet.presentLocked() > s.base }
 	}
-	for {
-		m, err := s.fleet.claim(bounded, f.Worker, fits)
+	for next := f.Worker; ; next++ {
+		m, err := s.fleet.claim(bounded, next, fits)
 		if err != nil {
 			return err
 		}
 		struck.From, struck.Worker = s.timeline.since(), m.name
 		err = s.doTo(ctx, f, m, struck)
 		s.fleet.release(m)
-		if !errors.Is(err, errAgain) {
+		if !errors.Is(err, errAgain) || bounded.Err() != nil {
 			return err
 		}
 	}
 }
 
-// errAgain is the end of a fault that did not find what it needs.
-var errAgain = errors.New("the process has ended by itself meanwhile")
+// errAgain is the end of a fault that did not find what it needs, and is tried again with another process.
+var errAgain = errors.New("the fault struck nothing")
+
+var errEnded = fmt.Errorf("%w: the process has ended by itself meanwhile", errAgain)
 
 // doTo does a fault to a claimed member.
 func (s *striker) doTo(ctx context.Context, f Fault, m *member, struck *Struck) error {
@@ -157,11 +159,11 @@ func (s *striker) doTo(ctx context.Context, f Fault, m *member, struck *Struck) 
 
 func (s *striker) pause(ctx context.Context, f Fault, m *member) error {
 	if err := s.fleet.halt(m, true); err != nil {
-		return errAgain
+		return errEnded
 	}
 	err := wait(ctx, f.For)
 	if resumed := s.fleet.halt(m, false); err == nil && resumed != nil {
-		return errAgain
+		return errEnded
 	}
 	return err
 }
@@ -220,14 +222,35 @@ func (s *striker) disturb(ctx context.Context, f Fault, m *member, struck *Struc
 			return err
 		}
 	}
-	struck.From = s.timeline.since()
-	struck.Text = fmt.Sprintf("%v to %s", f.For.Round(time.Millisecond), who)
+	return s.disturbAt(ctx, f, m, addr, who, struck)
+}
+
+// disturbAt disturbs the network between a member and one broker, or with an empty address all of them. Where nothing comes by, nothing
+// happens: then it is all brokers, for as long again, and a process that says nothing to any is not the one for this fault.
+func (s *striker) disturbAt(ctx context.Context, f Fault, m *member, addr, who string, struck *Struck) error {
 	s.fleet.away(true)
 	defer s.fleet.away(false)
-	m.link.Set(addr, states[f.Kind])
-	err := wait(ctx, f.For)
-	m.link.Set(addr, network.Open)
+	struck.From = s.timeline.since()
+	hits, err := bend(ctx, m.link, addr, states[f.Kind], f.For)
+	if err == nil && hits == 0 && addr != "" {
+		who = "all brokers, after nothing was said to " + who
+		struck.From = s.timeline.since()
+		hits, err = bend(ctx, m.link, "", states[f.Kind], f.For)
+	}
+	if err == nil && hits == 0 {
+		return fmt.Errorf("%w: %s said nothing to any broker for %v", errAgain, m.name, f.For)
+	}
+	struck.Text = fmt.Sprintf("%v to %s, hit %d times", f.For.Round(time.Millisecond), who, hits)
 	return err
+}
+
+// bend changes the network between a worker process and brokers for a while. It returns how often that did something to a connection.
+func bend(ctx context.Context, link *network.Link, addr string, to network.State, d time.Duration) (hits int, _ error) {
+	before := link.Hits(addr)
+	link.Set(addr, to)
+	err := wait(ctx, d)
+	link.Set(addr, network.Open)
+	return link.Hits(addr) - before, err
 }
 
 // killBroker kills a broker and starts it again, and waits until every replica is in sync: only then another may be killed.

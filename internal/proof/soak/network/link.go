@@ -48,6 +48,7 @@ type Link struct {
 		one     map[string]State // by the address of the broker
 		changed chan struct{}    // closed and replaced with every change
 		open    map[*joint]struct{}
+		hits    map[string]int // by the address of the broker
 		closed  bool
 	}
 }
@@ -59,7 +60,7 @@ func Listen() (*Link, error) {
 		return nil, fmt.Errorf("network: %w", err)
 	}
 	l := &Link{listener: listener, token: rand.Text()}
-	l.mu.one, l.mu.open, l.mu.changed = map[string]State{}, map[*joint]struct{}{}, make(chan struct{})
+	l.mu.one, l.mu.open, l.mu.hits, l.mu.changed = map[string]State{}, map[*joint]struct{}{}, map[string]int{}, make(chan struct{})
 	l.wg.Go(func() {
 		for {
 			client, err := listener.Accept()
@@ -97,10 +98,34 @@ func (l *Link) Set(broker string, s State) {
 	close(l.mu.changed)
 	l.mu.changed = make(chan struct{})
 	for j := range l.mu.open {
-		if s := l.stateLocked(j.broker); s == Cut || j.lossy && s != HalfOpen {
+		s := l.stateLocked(j.broker)
+		if s == Cut && j.server != nil {
+			l.mu.hits[j.broker]++
+		}
+		if s == Cut || j.lossy && s != HalfOpen {
 			j.close()
 		}
 	}
+}
+
+// Hits is how often a state other than Open has done something to a connection with a broker, or with an empty address with any: closed or
+// refused it, let it wait, or delayed, held back or swallowed a piece of what was sent. To set a state does nothing to who does not talk.
+func (l *Link) Hits(broker string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if broker != "" {
+		return l.mu.hits[broker]
+	}
+	for _, hits := range l.mu.hits {
+		n += hits
+	}
+	return n
+}
+
+func (l *Link) hit(broker string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.hits[broker]++
 }
 
 func (l *Link) stateLocked(broker string) State {
@@ -204,10 +229,12 @@ func (l *Link) dial(broker string) (net.Conn, error) {
 		case err != nil:
 			return nil, err
 		case state == Cut:
+			l.hit(broker)
 			return nil, errRefused
 		case state == Open, state == Slow:
 			return net.DialTimeout("tcp", broker, dialTimeout)
 		}
+		l.hit(broker)
 		<-changed
 	}
 }
@@ -268,6 +295,9 @@ func (j *joint) pass(to net.Conn, b []byte) bool {
 		state, changed, err := j.link.state(j.broker)
 		if err != nil || state == Cut {
 			return false
+		}
+		if state != Open {
+			j.link.hit(j.broker)
 		}
 		switch state {
 		case HalfOpen:

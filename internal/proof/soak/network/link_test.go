@@ -194,6 +194,54 @@ func TestALateLinkDeliversWhatItsSenderHasGivenUp(t *testing.T) {
 	}
 }
 
+// What a state does is counted, for the broker that it is done to; that it was set is nothing.
+func TestHitsAreCounted(t *testing.T) {
+	broker, other := newEcho(t), newEcho(t)
+	l, d := newLink(t)
+	talk := func() { // a connection that is there before, or one that is not: both may be hit
+		ctx, cancel := context.WithTimeout(t.Context(), not)
+		defer cancel()
+		if conn, err := d.Dial(ctx, "tcp", broker.addr); err == nil {
+			_, _ = say(conn, "one", not) // it may be swallowed
+			conn.Close()
+		}
+	}
+	talk()
+	if n := l.Hits(""); n != 0 {
+		t.Fatalf("an open link has %d hits", n)
+	}
+	for name, s := range map[string]State{"cut": Cut, "slow": Slow, "half-open": HalfOpen, "late": Late} {
+		before := l.Hits(broker.addr)
+		l.Set(other.addr, s)
+		talk()
+		if n := l.Hits(""); n != before || l.Hits(other.addr) != 0 {
+			t.Errorf("%s, between others: %d hits", name, n-before)
+		}
+		l.Set(other.addr, Open)
+		l.Set(broker.addr, s)
+		talk()
+		l.Set(broker.addr, Open)
+		if n := l.Hits(broker.addr); n == before || n != l.Hits("") {
+			t.Errorf("%s: %d hits, of %d with all", name, n-before, l.Hits("")-before)
+		}
+	}
+	conns := []net.Conn{dial(t, d, broker.addr), dial(t, d, broker.addr), dial(t, d, other.addr)}
+	before := l.Hits(broker.addr)
+	l.Set(broker.addr, Cut)
+	if n := l.Hits(broker.addr) - before; n != len(conns)-1 || l.Hits(other.addr) != 0 {
+		t.Errorf("a cut of 2 idle connections: %d hits, with another broker %d", n, l.Hits(other.addr))
+	}
+	for _, s := range []State{HalfOpen, Late} {
+		l.Set("", s)
+		before := l.Hits(other.addr)
+		if _, err := say(conns[2], "two", not); err == nil || l.Hits(other.addr) != before+1 {
+			t.Errorf("a piece that does not come: %v, %d hits", err, l.Hits(other.addr)-before)
+		}
+		l.Set("", Open)
+		conns[2] = dial(t, d, other.addr)
+	}
+}
+
 func TestStrangersAndDeadBrokersAreRefused(t *testing.T) {
 	broker := newEcho(t)
 	_, d := newLink(t)

@@ -39,13 +39,21 @@ func (a *App) forget(ctx context.Context, admin *kadm.Client, stores []string) e
 }
 
 func (a *App) deleteStores(ctx context.Context, admin *kadm.Client, stores []string) error {
+	bounded, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
 	for _, name := range stores {
 		topic := graph.ChangelogTopic(a.plan.App, name)
-		resp, err := admin.DeleteTopic(ctx, topic)
-		if err == nil {
-			err = resp.Err
-		}
-		if err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
+		err := whileItPasses(bounded, func() error {
+			resp, err := admin.DeleteTopic(bounded, topic)
+			if err == nil {
+				err = resp.Err
+			}
+			if errors.Is(err, kerr.UnknownTopicOrPartition) {
+				return nil
+			}
+			return err
+		})
+		if err != nil {
 			return a.cfg.unreachable(fmt.Sprintf("DeleteTopics of %q", topic), err)
 		}
 		a.cfg.Logger.Warn("deleted a store whose removal was accepted", "store", name, "changelog", topic)

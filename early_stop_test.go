@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/oncemill/oncemill/streamtest"
@@ -17,6 +18,7 @@ func TestAStopDuringTheStartIsClean(t *testing.T) {
 		"the features of the brokers are late":  {Key: kmsg.ApiVersions, Role: "admin", Times: -1, Delay: time.Hour},
 		"the topics are not described":          {Key: kmsg.Metadata, Role: "admin", Times: -1, Delay: time.Hour},
 		"internal topics are not made":          {Key: kmsg.CreateTopics, Times: -1, Delay: time.Hour},
+		"the brokers are too busy to make them": {Key: kmsg.CreateTopics, Times: -1, Refuse: kerr.ThrottlingQuotaExceeded},
 		"the ends of changelogs are late":       {Key: kmsg.ListOffsets, Times: -1, Delay: time.Hour},
 		"the group does not balance":            {Key: kmsg.JoinGroup, Times: -1, Delay: time.Hour},
 		"the leader of the group does not plan": {Key: kmsg.SyncGroup, Times: -1, Delay: time.Hour},

@@ -17,6 +17,9 @@ func (w *worker) fetchError(topic string, partition int32, err error) error {
 		return nil // the poll ended
 	}
 	place := fmt.Sprintf("%s/%d", topic, partition)
+	if partition < 0 { // all of them
+		place = fmt.Sprintf("topic %q", topic)
+	}
 	var loss *kgo.ErrDataLoss
 	switch {
 	case errors.As(err, &loss):
@@ -25,8 +28,10 @@ func (w *worker) fetchError(topic string, partition int32, err error) error {
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		w.suspect(topic, partition, problem.OffsetOutOfRange, err)
 		return nil
-	case unknownTopic(err), errors.Is(err, kerr.TopicAuthorizationFailed):
+	case unknownTopic(err):
 		return problem.Wrap(problem.TopicMissing, place, err)
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		return problem.Wrap(problem.BrokersRefused, place, err)
 	}
 	w.log.Warn("reading an input failed; trying again", "input", place, "err", err)
 	return nil

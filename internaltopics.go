@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/oncemill/oncemill/internal/graph"
@@ -98,7 +99,7 @@ func (t *topics) checkSettings(name string, kind graph.TopicKind, values map[str
 		WithCure("kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config %s", t.cfg.Brokers[0], name, strings.Join(mended, ","))
 }
 
-// createTimeout bounds the creation of internal topics.
+// createTimeout bounds the creation of internal topics, and the deletion of those whose stores were removed.
 const createTimeout = 30 * time.Second
 
 // createInternal creates the internal topics that are missing. Everything else was found to be right before.
@@ -140,7 +141,11 @@ func (t *topics) create(ctx context.Context, in graph.InternalTopic) error {
 		fmt.Fprintf(&flags, " --config %s=%s", s.key, s.value)
 	}
 	partitions := max(1, t.wanted(in))
-	resp, err := t.admin.CreateTopic(ctx, partitions, t.cfg.ReplicationFactor, values, in.Name)
+	var resp kadm.CreateTopicResponse
+	err := whileItPasses(ctx, func() (err error) {
+		resp, err = t.admin.CreateTopic(ctx, partitions, t.cfg.ReplicationFactor, values, in.Name)
+		return err
+	})
 	if errors.Is(resp.Err, kerr.TopicAlreadyExists) { // the answer is an error too
 		return nil
 	}

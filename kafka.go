@@ -66,14 +66,19 @@ func probe(ctx context.Context, cl *kgo.Client, cfg *Config) (transactionVersion
 // whileItPasses repeats what brokers answer with an error that passes by itself, until ctx ends: a cluster that has just started has
 // no coordinators yet, and the client gives up on them sooner.
 func whileItPasses(ctx context.Context, fn func() error) error {
+	var cause error
 	for {
 		err := fn()
-		if err == nil || !kerr.IsRetriable(err) {
+		cutOff := err != nil && cause != nil && ctx.Err() != nil && errors.Is(err, ctx.Err())
+		if !cutOff && !kerr.IsRetriable(err) {
 			return err
+		}
+		if !cutOff {
+			cause = err
 		}
 		select {
 		case <-ctx.Done():
-			return err
+			return fmt.Errorf("%w: %w", ctx.Err(), cause)
 		case <-time.After(retryPause):
 		}
 	}

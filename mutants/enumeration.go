@@ -53,4 +53,37 @@ var enumerationMutants = []mutant{
 		return s.resolve`,
 		packages: "./internal/proof/enumeration", run: "TestSingles/of/alone;_work/a/end-txn/1_unsent",
 	},
+	{
+		name: "what waiting mends stops the application", file: "offsets.go",
+		old: `		if permanent(err) {`, new: `		if !permanent(err) {
+			return problem.Wrap(problem.InvariantBroken, what, err)
+		}
+		if permanent(err) {`,
+		packages: "./internal/proof/enumeration", run: "TestErrorCodes/of/sales/start/(OffsetFetch|ListOffsets)/[A-Z_]*/1",
+	},
+	{
+		name: "a refusal is told as a mistake of the engine", file: "offsets.go",
+		old: `	return problem.Wrap(problem.BrokersRefused, what, err)`, new: `	return problem.Wrap(problem.InvariantBroken, what, err)`,
+		packages: "./internal/proof/enumeration", run: "TestSingles/of/alone;_start/a/fetch-offsets/1_refuse_OffsetFetch_GROUP",
+	},
+	{
+		name: "an input that may not be read is told as one that does not exist", file: "fetcherror.go",
+		old: `	case unknownTopic(err):`, new: `	case unknownTopic(err), errors.Is(err, kerr.TopicAuthorizationFailed):`,
+		packages: "./internal/proof/enumeration", run: "TestErrorCodes/of/sales/work/Fetch/TOPIC_AUTHORIZATION_FAILED",
+	},
+	{
+		name: "a start is refused because brokers are too busy to make a topic", file: "internaltopics.go",
+		old: `	err := whileItPasses(ctx, func() (err error) {`, new: `	err := tryOften(ctx, func(ctx context.Context) (err error) {`,
+		packages: "./internal/proof/enumeration", run: "TestErrorCodes/of/sales/start/CreateTopics/THROTTLING_QUOTA_EXCEEDED/1",
+	},
+	{
+		name: "a start is refused because brokers are too busy to delete a topic", file: "compatible.go",
+		old: `		err := whileItPasses(bounded, func() error {`, new: `		err := tryOften(bounded, func(context.Context) error {`,
+		packages: "./internal/proof/enumeration", run: "TestErrorCodes/of/removal/removal/DeleteTopics/REQUEST_TIMED_OUT/1",
+	},
+	{
+		name: "a stop while brokers are busy is an error of the start", file: "kafka.go",
+		old: `			return fmt.Errorf("%w: %w", ctx.Err(), cause)`, new: `			return cause`,
+		packages: ".", run: "TestAStopDuringTheStartIsClean",
+	},
 }

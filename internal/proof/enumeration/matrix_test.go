@@ -39,13 +39,13 @@ const thinks = 50 * time.Millisecond
 type refusal struct {
 	story *story
 	api   string
-	code  *kerr.Error
+	code  coded
 	times int // -1 is always
 	phase string
 }
 
 func (c refusal) String() string {
-	return fmt.Sprintf("%s/%s/%s/%s/%d", c.story.name, c.phase, c.api, c.code.Message, c.times)
+	return fmt.Sprintf("%s/%s/%s/%s/%d", c.story.name, c.phase, c.api, c.code.err.Message, c.times)
 }
 
 // heard keeps what an application says at the level of warnings and above.
@@ -73,8 +73,8 @@ func (h heard) WithAttrs(attrs []slog.Attr) slog.Handler {
 // topLevel are errors of a request as a whole, where others are of its partitions.
 var topLevel = map[*kerr.Error]bool{kerr.FetchSessionIDNotFound: true, kerr.InvalidFetchSessionEpoch: true}
 
-// try runs a cell and returns the outcome.
-func (c refusal) try(t *testing.T, want *ending) (outcome string) {
+// try runs a cell, holds the outcome against its rule, and returns it.
+func (c refusal) try(t *testing.T, want *ending, allowed verdict) (outcome string) {
 	key, _ := keyOf(c.api)
 	var mu sync.Mutex
 	var said []string
@@ -94,7 +94,7 @@ func (c refusal) try(t *testing.T, want *ending) (outcome string) {
 			if phase != c.phase {
 				return
 			}
-			l := streamtest.Loss{Key: key, Times: c.times, Refuse: c.code, TopLevel: topLevel[c.code]}
+			l := streamtest.Loss{Key: key, Times: c.times, Refuse: c.code.err, TopLevel: topLevel[c.code.err]}
 			if c.times < 0 {
 				l.Delay = thinks
 			}
@@ -109,7 +109,7 @@ func (c refusal) try(t *testing.T, want *ending) (outcome string) {
 				warned = len(said)
 				mu.Unlock()
 			})
-			r.heal = heal
+			r.heal, r.endings = heal, endings{allowed.codes, c.mostEnds()}
 			if c.times < 0 {
 				time.AfterFunc(standsFor, heal)
 			}
@@ -154,8 +154,20 @@ func (c refusal) try(t *testing.T, want *ending) (outcome string) {
 				t.Errorf("it stood still for %v and said nothing", standsFor)
 			}
 		}
+		if err := allowed.judge(outcome, r.outcome); err != nil {
+			t.Errorf("%s, %d times: %v", c.code.class, c.times, err)
+		}
 	})
 	return outcome
+}
+
+// mostEnds is how often processes may end: as often as they are refused. What is refused always is healed with the first end, when another
+// answer may be under way.
+func (c refusal) mostEnds() int {
+	if c.times < 0 {
+		return 2
+	}
+	return c.times
 }
 
 // count is how often a story takes a step.
@@ -187,7 +199,7 @@ func TestErrorCodes(t *testing.T) {
 			for _, phase := range phases {
 				for _, code := range codes()[api] {
 					for _, times := range []int{1, 3, -1} {
-						cells = append(cells, refusal{s, api, code.err, times, phase})
+						cells = append(cells, refusal{s, api, code, times, phase})
 					}
 				}
 			}
@@ -199,21 +211,29 @@ func TestErrorCodes(t *testing.T) {
 		}
 	}
 	slices.SortFunc(cells, func(a, b refusal) int { return strings.Compare(a.String(), b.String()) })
+	complete := len(cells)
 	cells = ofShard(t, cells)
 	var mu sync.Mutex
-	outcomes := map[string]int{}
+	ran, outcomes, rulesUsed := 0, map[string]int{}, map[*rule]bool{}
 	t.Run("of", func(t *testing.T) {
 		for _, c := range cells {
 			t.Run(c.String(), func(t *testing.T) {
 				t.Parallel()
-				want := calmly(t, c.story)
-				outcome := c.try(t, want)
+				want, counts := calmly(t, c.story), ruleOf(c.api, c.phase, c.code, c.times)
+				outcome := c.try(t, want, counts.verdict)
 				mu.Lock()
 				defer mu.Unlock()
 				outcomes[outcome]++
+				rulesUsed[counts] = true
+				ran++
 			})
 		}
 	})
+	for i := range rules {
+		if r := &rules[i]; ran == complete && !rulesUsed[r] {
+			t.Errorf("no cell needs the rule %v %s %s %v %v: %s", r.apis, r.phase, r.class, r.errs, r.times, r.why)
+		}
+	}
 	fmt.Printf("proof: error codes: %d cells of %d APIs in %v: %v\n", len(cells), len(used), time.Since(began).Round(time.Second), outcomes)
 }
 

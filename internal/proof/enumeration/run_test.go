@@ -33,6 +33,7 @@ type run struct {
 	onPhase  func(phase string)   // if set, is called when one begins
 	heal     func()               // if set, ends a fault that an application has stopped for
 	outcome  map[string]int       // of processes that ended by themselves: how often, by code
+	endings  endings              // that they may have
 	gone     map[string]time.Time // since when processes do not run or are away; zero once they are out of the group
 
 	mu struct {
@@ -91,8 +92,8 @@ func (r *run) steps(p *streamtest.Process, name string) streamtest.Strike {
 	case f.at.phase != "":
 	case f.answers() && r.mu.zombies[p.Name()]:
 		return streamtest.Strike{} // it need not ask any more
-	case at == r.mu.last && slices.ContainsFunc(r.mu.handles, func(h interface{ Hits() int }) bool { return h.Hits() == 0 }):
-		return streamtest.Strike{} // another task takes the step of the fault before, whose request is not asked yet
+	case (at == r.mu.last || at == step.Poll) && slices.ContainsFunc(r.mu.handles, func(h interface{ Hits() int }) bool { return h.Hits() == 0 }):
+		return streamtest.Strike{} // another task takes the step of the fault before, or polls already, and its request is not asked yet
 	}
 	if r.mu.struck > 0 {
 		r.mu.since[at]++
@@ -178,23 +179,31 @@ func (r *run) supervise() {
 		}
 		err := p.Wait()
 		if err == nil || !r.mayEnd(err) {
-			r.t.Fatalf("process %s has ended: %v", name, err)
+			r.t.Fatalf("process %s has ended: %v; allowed are %d ends with %q", name, err, r.endings.most, r.endings.codes)
 		}
 		p.Start()
 	}
 }
 
-// mayEnd notes the end of a process with an error. It must have a code, and some request must have been struck.
+// mayEnd notes the end of a process with an error. The faults of the case must be such as end one with this code, and not more often than
+// they strike.
 func (r *run) mayEnd(err error) bool {
 	code := problem.CodeOf(err)
 	r.outcome[string(code)]++
-	if r.heal != nil && code != "" {
+	ends := 0
+	for _, n := range r.outcome {
+		ends += n
+	}
+	if !slices.Contains(r.endings.codes, code) || ends > r.endings.most {
+		return false
+	}
+	if r.heal != nil {
 		r.heal()
 		return true
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return code != "" && len(r.mu.handles) > 0 && r.outcome[string(code)] < 5
+	return len(r.mu.handles) > 0
 }
 
 // runningWithout counts the tasks that run elsewhere than in a process.
@@ -255,7 +264,7 @@ func (r *run) stop(name string) {
 				return
 			}
 			if !r.mayEnd(err) {
-				r.t.Fatalf("a clean stop of %s returned %v", p.Name(), err)
+				r.t.Fatalf("a clean stop of %s returned %v; allowed are %d ends with %q", p.Name(), err, r.endings.most, r.endings.codes)
 			}
 			r.start(name)
 		}
@@ -331,6 +340,7 @@ func (c tryOut) play(t *testing.T, look func(r *run)) {
 		r := &run{t: t, c: cluster, app: app, story: c.story, began: time.Now(), standsIn: map[string]string{}, outcome: map[string]int{}, gone: map[string]time.Time{}}
 		r.mu.counts, r.mu.since, r.mu.faults, r.mu.unsynced = map[moment]int{}, map[step.Step]int{}, slices.Clone(c.faults), map[moment]bool{}
 		r.mu.zombies = map[string]bool{}
+		r.endings = c.endings()
 		r.look = len(c.faults) == 0 || c.look
 		cluster.Observe(r.steps)
 		t.Cleanup(func() {

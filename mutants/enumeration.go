@@ -84,6 +84,6 @@ var enumerationMutants = []mutant{
 	{
 		name: "a stop while brokers are busy is an error of the start", file: "kafka.go",
 		old: `			return fmt.Errorf("%w: %w", ctx.Err(), cause)`, new: `			return cause`,
-		packages: ".", run: "TestAStopDuringTheStartIsClean",
+		packages: ".", run: "TestWhatPassesIsAskedAgainInTime",
 	},
 }

@@ -79,7 +79,8 @@ func (ts *targets) load(ctx context.Context, name string) (*target, error) {
 }
 
 func loadTarget(ctx context.Context, name string) (*target, error) {
-	cmd := exec.CommandContext(ctx, "go", "list", "-test", "-deps", "-export", "-json=ImportPath,Dir,Name,ForTest,Export,GoFiles,Imports,CgoFiles,SFiles,EmbedFiles,Standard,Module", name)
+	args := append([]string{"list", "-test", "-deps", "-export", "-json=ImportPath,Dir,Name,ForTest,Export,GoFiles,Imports,CgoFiles,SFiles,EmbedFiles,Standard,Module"}, strings.Fields(name)...)
+	cmd := exec.CommandContext(ctx, "go", args...)
 	var stderr bytes.Buffer
 	cmd.Stderr, cmd.Env = &stderr, compilerEnv
 	out, err := cmd.Output()

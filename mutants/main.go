@@ -5,7 +5,8 @@
 //	go run ./mutants -run name    those whose name contains "name"
 //
 // It prints mutant, the test that caught it, and the time to catch, and ends with status 1 if one survives, does not
-// compile, or no longer fits the source. Tests that hang have caught a mutant only if they hang again when nothing else runs.
+// compile, or no longer fits the source, or if its tests fail without it, too (baseline.go). Tests that hang have caught a mutant only if
+// they hang again when nothing else runs.
 package main
 
 import (
@@ -35,7 +36,7 @@ type mutant struct {
 	name string
 	// file is changed: old, which must occur exactly once, becomes new.
 	file, old, new string
-	// packages and run are given to go test.
+	// packages and run are given to go test; flags of a package stand before it.
 	packages, run string
 }
 
@@ -89,6 +90,12 @@ func main() {
 		shuffle(chosen, *order)
 	}
 	began := time.Now()
+	plain, err := newBaseline(chosen, *run == "")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Printf("the tests have run without a mutant, in %.0f s\n", time.Since(began).Seconds())
 	known := newTargets(defaultLimits)
 	results := make([]result, len(chosen))
 	slots := make(chan struct{}, *parallel)
@@ -101,7 +108,11 @@ func main() {
 				results[i].left = true
 				return
 			}
-			results[i] = known.try(m, known.limits.tests)
+			if err := plain.sound(m); err != nil {
+				results[i] = result{mutant: m, err: err}
+			} else {
+				results[i] = known.try(m, known.limits.tests)
+			}
 			if !errors.Is(results[i].err, errHung) {
 				print(results[i])
 			}
@@ -177,7 +188,7 @@ func (ts *targets) try(m mutant, limit time.Duration) (r result) {
 	if err != nil {
 		return result{mutant: m, err: err}
 	}
-	for _, name := range strings.Fields(m.packages) {
+	for _, name := range m.suites() {
 		building := time.Now()
 		t, binary, err := ts.build(name, dir, original, changed)
 		r.built += time.Since(building)
@@ -211,7 +222,8 @@ func (ts *targets) build(name, dir, original, changed string) (*target, string, 
 		return nil, "", err
 	}
 	binary = filepath.Join(dir, "mutant.test")
-	out, err := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, "-overlay", overlay, "-vet=off", "-ldflags=-s -w", name).CombinedOutput()
+	args := append([]string{"test", "-c", "-o", binary, "-overlay", overlay, "-vet=off", "-ldflags=-s -w"}, strings.Fields(name)...)
+	out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
 	switch {
 	case ctx.Err() != nil:
 		return nil, "", fmt.Errorf("its build did not end within %v", ts.limits.build)

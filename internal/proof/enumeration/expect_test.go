@@ -55,7 +55,7 @@ var (
 	lasts  = []int{-1}
 
 	ofTheGroup        = []string{"JoinGroup", "SyncGroup", "Heartbeat"}
-	ofTransactionsAPI = []string{"Produce", "AddPartitionsToTxn", "AddOffsetsToTxn", "TxnOffsetCommit", "EndTxn"}
+	ofEachTransaction = []string{"Produce", "AddPartitionsToTxn", "AddOffsetsToTxn", "TxnOffsetCommit", "EndTxn"}
 	ofStarts          = []string{"ApiVersions", "DescribeConfigs", "CreateTopics", "DeleteTopics"}
 	records           = []*kerr.Error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.PolicyViolation, kerr.CorruptMessage}
 )
@@ -75,7 +75,7 @@ var rules = []rule{
 	{apis: ofStarts, phase: "removal", errs: []*kerr.Error{kerr.UnknownServerError}, verdict: stopsWith(problem.BrokersRefused), why: "as at the first start"},
 	{apis: []string{"Metadata"}, phase: "start", errs: []*kerr.Error{kerr.UnknownServerError}, verdict: stopsWith(problem.BrokersRefused), why: "as at the first start"},
 	{apis: []string{"OffsetFetch"}, phase: "again", errs: []*kerr.Error{kerr.UnknownServerError}, verdict: stopsWith(problem.BrokersRefused),
-		why: "asked before a start, which a state directory did not remember"},
+		why: "asked by a start whose disk does not remember the topology"},
 	{apis: ofStarts, class: retriable, times: lasts, verdict: stopsWith(problem.BrokersRefused), why: "a start is refused in time"},
 	{apis: []string{"Metadata"}, phase: "start", errs: []*kerr.Error{kerr.UnknownTopicOrPartition}, times: lasts, verdict: stopsWith(problem.TopicMissing),
 		why: "a start is refused in time"},
@@ -114,7 +114,7 @@ var rules = []rule{
 
 	{class: retriable, times: passes, verdict: then(goesOn)},
 	{class: retriable, times: lasts, verdict: then(stands)},
-	{apis: ofTransactionsAPI, class: abortable, times: passes, verdict: then(abortsFirst, rebuilds)},
+	{apis: ofEachTransaction, class: abortable, times: passes, verdict: then(abortsFirst, rebuilds)},
 	{class: abortable, times: passes, verdict: then(goesOn, abortsFirst, rebuilds)},
 	{class: abortable, times: lasts, verdict: then(stands)},
 	{class: fenced, times: passes, verdict: then(goesOn, abortsFirst, rebuilds)},

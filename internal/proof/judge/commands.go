@@ -18,6 +18,7 @@ type partition struct {
 	refused    map[int64]map[place]*marker  // by bucket: of what was refused beside its id
 	loose      map[int64]bool               // offsets of messages with loose markers
 	timers     []*timer                     // of stream time, in the order in which they were set
+	refusals   []refusal                    // letters of refused replays behind which no letter of a command has come yet
 }
 
 const never = -1 << 62
@@ -58,6 +59,8 @@ type op struct {
 // letter is a dead letter that must come.
 type letter struct {
 	key, value, id string
+	bucket         int64 // of marker time when its command came
+	late           bool  // it may come long after its command: there are retries before it
 	came           bool
 }
 
@@ -154,7 +157,7 @@ func (j *Judge) Command(r *record.Raw) {
 		j.expectLetter(at, key, value, id)
 		j.remember(p, ms, id, m)
 		if key[0] == 'd' {
-			j.expectReplay(id, key, value, ms)
+			j.expectReplay(id, key, value, j.bucket(p.markerTime))
 		}
 		return
 	}
@@ -171,7 +174,7 @@ func (j *Judge) cause(at place) string {
 }
 
 func (j *Judge) expectLetter(at place, key, value, id string) {
-	j.letters[at] = &letter{key: key, value: value, id: id}
+	j.letters[at] = &letter{key: key, value: value, id: id, bucket: j.bucket(j.partition(at.partition).markerTime), late: key[0] == 'r'}
 }
 
 func (j *Judge) account(key string, partition int32) *account {

@@ -1,5 +1,5 @@
 // Package judge is a second, plain implementation of the job of package proof: loops over committed logs that say what outputs,
-// state, timers, markers and dead letters must be. It shares no code with the engine and asks it nothing.
+// state, timers, markers and dead letters must be. It shares no code with the engine, whose formats it reads by hand, and asks it nothing.
 //
 // It is fed with what any reader with read_committed sees, one topic after the other, each by partition and offset:
 //

@@ -62,12 +62,25 @@ func (j *Judge) Letter(r *record.Raw) {
 		j.find(Ghost, "dead letter %s of %s/%d@%d, which is none", r.Position, topic, partition, offset)
 	case l.came:
 		j.find(Doubled, "dead letter %s of %v, which has one", r.Position, at)
-	case l.key != string(r.Key) || l.value != string(r.Value) || l.id != header(r, proof.HeaderMessageID):
-		j.find(Wrong, "dead letter %s of %v is %q=%q, message %q", r.Position, at, r.Key, r.Value, header(r, proof.HeaderMessageID))
+	case l.id != header(r, proof.HeaderMessageID) || !isLetterOf(r, l.key, l.value, 1):
+		j.wrongLetter(r, at)
 	}
 	if l != nil {
 		l.came = true
+		if !l.late {
+			j.closeRefusals(j.partition(at.partition), l.bucket)
+		}
 	}
+}
+
+// isLetterOf says that a dead letter has the key and the value of its record, and the number of its next replay.
+func isLetterOf(r *record.Raw, key, value string, next int) bool {
+	return string(r.Key) == key && string(r.Value) == value && header(r, record.HeaderDeadLetterReplay) == strconv.Itoa(next)
+}
+
+func (j *Judge) wrongLetter(r *record.Raw, at place) {
+	j.find(Wrong, "dead letter %s of %v is %q=%q, message %q, next replay %q", r.Position, at, r.Key, r.Value,
+		header(r, proof.HeaderMessageID), header(r, record.HeaderDeadLetterReplay))
 }
 
 // Event is fed with each record of the events.

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-
-	"github.com/oncemill/oncemill/dedup"
 )
 
 // cells are the state as it was found.
@@ -52,13 +50,13 @@ func (j *Judge) only(in map[string][]byte, key, value []byte, what string) {
 // markerCell takes a marker apart: the key is its bucket, in 8 bytes whose order is that of time, and a hash. A marker that was
 // written again lies in several buckets, of which the newest counts; expired ones may still be in the log.
 func (j *Judge) markerCell(partition int32, key, value []byte) {
-	m, err := dedup.DecodeMarker(value)
-	if err != nil || len(key) < 8 {
-		j.find(Markers, "the marker %x of partition %d cannot be read: %v", key, partition, err)
+	m, ok := takeMarker(value)
+	if !ok || len(key) < 8 {
+		j.find(Markers, "the marker %x=%x of partition %d cannot be read", key, value, partition)
 		return
 	}
 	p, bucket := j.partition(partition), int64(binary.BigEndian.Uint64(key)^1<<63)
-	at := place{!m.WrittenFor(j.commandsID), partition, m.Offset}
+	at := place{m.topic != fold(j.commandsID), partition, m.offset}
 	now := j.bucket(p.markerTime)
 	switch {
 	case p.markerTime == never || bucket > now:
@@ -69,9 +67,62 @@ func (j *Judge) markerCell(partition int32, key, value []byte) {
 			j.cells.markers[partition] = map[place]markerSeen{}
 		}
 		if other, found := j.cells.markers[partition][at]; !found || other.bucket < bucket {
-			j.cells.markers[partition][at] = markerSeen{bucket, m.Outcome.String()}
+			j.cells.markers[partition][at] = markerSeen{bucket, m.outcome}
 		}
 	}
+}
+
+// markerValue is what the judge reads of the value of a marker.
+type markerValue struct {
+	outcome string
+	topic   uint32
+	offset  int64
+}
+
+// The bits of the second byte of a marker: the outcome, and what comes between the topic and the offset.
+const (
+	markerOutcome = 7
+	markerBody    = 8
+	markerReplay  = 16
+	markerIssue   = 64
+	markerOutputs = 128
+)
+
+// takeMarker reads version 1 | what 1 | topic 4 | body 8 | replay | issue | offset | outputs, where body, replay, issue and outputs are
+// there if the bits of what say so, and numbers without a size are varints.
+func takeMarker(value []byte) (m markerValue, ok bool) {
+	outcomes := []string{1: "applied", 2: "rejected", 3: "dead_lettered", 4: "skipped", 5: "parked"}
+	if len(value) < 7 || value[0] != 1 || value[1]&markerOutcome == 0 || int(value[1]&markerOutcome) >= len(outcomes) {
+		return m, false
+	}
+	what, rest := value[1], value[6:]
+	m.outcome, m.topic = outcomes[what&markerOutcome], binary.BigEndian.Uint32(value[2:])
+	if what&markerBody != 0 {
+		rest = rest[min(8, len(rest)):]
+	}
+	ok = true
+	number := func() uint64 {
+		n, size := binary.Uvarint(rest)
+		ok = ok && size > 0
+		rest = rest[max(0, size):]
+		return n
+	}
+	if what&markerReplay != 0 {
+		number()
+	}
+	if what&markerIssue != 0 {
+		number()
+	}
+	m.offset = int64(number())
+	return m, ok && (len(rest) > 0) == (what&markerOutputs != 0)
+}
+
+// fold is a topic id as markers have it: its four words, exclusive or.
+func fold(id [16]byte) (word uint32) {
+	for i := 0; i < len(id); i += 4 {
+		word ^= binary.BigEndian.Uint32(id[i:])
+	}
+	return word
 }
 
 // timerCell takes a timer apart: 'd' | clock 1 | due 8 | number 8 -> version 1 | node | store 4 | key | name | payload, where node, key,
@@ -218,7 +269,7 @@ func (j *Judge) demand(id string, bucket int64, want *marker, got map[place]mark
 	m, found := got[want.at]
 	w := j.replays[id]
 	switch {
-	case w != nil && (w.applied > 0 || w.failed > 0): // it lies at the replay now
+	case w != nil && (w.applied > 0 || len(w.failed) > 0): // it lies at the replay now
 	case !found:
 		j.find(Markers, "message %q of %v (%s) has no marker", id, want.at, want.outcome)
 	case m.outcome != want.outcome:

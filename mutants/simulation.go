@@ -18,6 +18,8 @@ var simulationMutants = []mutant{
 	simulated("simulation, stale store served: what others have committed since is not read", "restore.go",
 		"				l.next, l.epoch = max(p.Next, l.next), p.LeaderEpoch\n",
 		"				l.next, l.epoch = max(p.Next, l.next), p.LeaderEpoch\n				if l.store.Kind != statestore.KindTask {\n					l.next = l.end\n				}\n"),
+	change("judge, lost: every replay of a dead letter is refused", "dedup/replay.go", "	case !found:\n		return g.judgeReplayAbsent", "	case !forced:\n		return g.judgeReplayAbsent",
+		"./internal/proof/judge", "TestWhatTheEngineDoesIsRight"),
 }
 
 func simulated(name, file, old, changed string) mutant {

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/oncemill/oncemill/internal/child"
 	"github.com/oncemill/oncemill/kafkatest/kafkaproc"
 	"github.com/oncemill/oncemill/kafkatest/workerproc"
 )
@@ -79,9 +80,9 @@ func writeClientCertificate(t *testing.T, dir string) (certificate, key string) 
 // command is "oncemill ARGS" as a process of its own: its standard error is the Log, its standard output is kept beside it.
 type command struct {
 	*workerproc.Log
-	t     *testing.T
-	child *kafkaproc.Child
-	out   bytes.Buffer // complete once the process has ended
+	*child.Process
+	t   *testing.T
+	out bytes.Buffer // complete once the process has ended
 }
 
 // begin starts a command in a directory without settings. It is killed with the test if it still runs then.
@@ -96,7 +97,7 @@ func (e entrance) begin(t *testing.T, args ...string) *command {
 	cmd.Dir = t.TempDir()
 	cmd.Env = append(os.Environ(), "HOME="+cmd.Dir, "XDG_CONFIG_HOME=", e.environment)
 	cmd.Stdout, cmd.Stderr = &c.out, c.Log
-	if c.child, err = kafkaproc.StartChild(cmd); err != nil {
+	if c.Process, err = child.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -110,16 +111,15 @@ func (e entrance) begin(t *testing.T, args ...string) *command {
 
 // kill ends the process by SIGKILL, and reports that it had not ended before.
 func (c *command) kill() bool {
-	_ = c.child.Signal(syscall.SIGKILL) // it is gone already, by itself
-	<-c.child.Exited()
+	c.Kill()
 	var exit *exec.ExitError
-	return errors.As(c.child.Err(), &exit) && exit.Sys().(syscall.WaitStatus).Signaled()
+	return errors.As(c.Err(), &exit) && exit.Sys().(syscall.WaitStatus).Signaled()
 }
 
 // stop asks the process to end in good order, which it must do.
 func (c *command) stop(ctx context.Context) {
 	c.t.Helper()
-	if err := c.child.Signal(syscall.SIGTERM); err != nil {
+	if err := c.Signal(syscall.SIGTERM); err != nil {
 		c.t.Fatalf("%v; the end of the log:\n%s", err, c.Tail())
 	}
 	c.ends(ctx, 0)
@@ -129,13 +129,13 @@ func (c *command) stop(ctx context.Context) {
 func (c *command) ends(ctx context.Context, want int) {
 	c.t.Helper()
 	select {
-	case <-c.child.Exited():
+	case <-c.Exited():
 	case <-ctx.Done():
 		c.t.Fatalf("it does not end: %v; the end of the log:\n%s", context.Cause(ctx), c.Tail())
 	}
 	got := 0
 	var exit *exec.ExitError
-	if err := c.child.Err(); errors.As(err, &exit) {
+	if err := c.Err(); errors.As(err, &exit) {
 		got = exit.ExitCode()
 	} else if err != nil {
 		c.t.Fatal(err)

@@ -47,7 +47,7 @@ func TestDedupBetweenTopicsKilledFiveTimes(t *testing.T) {
 		stage, before := s.begin(), s.written()
 		s.awaitOpen(before + after)
 		if !stage.kill() {
-			t.Fatalf("run %d ended by itself: %v", k+1, stage.child.Err())
+			t.Fatalf("run %d ended by itself: %v", k+1, stage.Err())
 		}
 		t.Logf("kill %d of %d: SIGKILL when it had written %d records, wanted were %d", k+1, dedupKills, s.written()-before, after)
 		if _, done := s.consumed(); done {

@@ -24,7 +24,7 @@ type rule struct {
 }
 
 var rules = []rule{
-	{"github.com/twmb/franz-go/pkg/kgo", []string{".", "streamtest", "cli", "benchmarks", "kafkatest", "examples", "internal/embedded", "internal/logtail", "internal/verify", "internal/proof"},
+	{"github.com/twmb/franz-go/pkg/kgo", []string{".", "streamtest", "cli", "benchmarks", "kafkatest", "examples", "internal/embedded", "internal/guest", "internal/logtail", "internal/verify", "internal/proof"},
 		"Kafka's client is hidden behind the session; the core and the stores are tested without a broker"},
 	{"github.com/twmb/franz-go/pkg/kfake", []string{"streamtest", "internal/embedded"},
 		"the embedded broker is for development and tests"},
@@ -32,6 +32,7 @@ var rules = []rule{
 		"everything else knows the engine by its interface"},
 	{"github.com/prometheus", []string{"metrics/prometheus"}, "metrics are plain events; exporters are optional"},
 	{"github.com/spf13/cobra", []string{"cli", "cmd"}, "the library does not depend on its command line"},
+	{module + "/kafkatest", []string{"kafkatest", "cli"}, "what runs a Kafka is for tests and benchmarks"},
 	{"github.com/tidwall/btree", []string{"internal/delta", "statestore/memory"}, "one ordered table, one place"},
 }
 
@@ -104,6 +105,21 @@ func TestTheCoreIsPure(t *testing.T) {
 		if !seen[room] {
 			t.Errorf("%s was not looked at", room)
 		}
+	}
+}
+
+func TestTheJudgeSharesNothingWithTheEngine(t *testing.T) {
+	const judge = "internal/proof/judge"
+	seen := false
+	eachImport(t, func(file, room, path string) {
+		target, ours := strings.CutPrefix(path, module+"/")
+		seen = seen || room == judge
+		if room == judge && ours && target != "record" && target != "internal/proof" {
+			t.Errorf("%s imports %s: the judge computes and decodes by itself", file, path)
+		}
+	})
+	if !seen {
+		t.Errorf("%s was not looked at", judge)
 	}
 }
 

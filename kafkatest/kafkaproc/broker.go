@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+
+	"github.com/oncemill/oncemill/internal/child"
 )
 
 // Broker is one broker of a Cluster. Its methods may be called from several goroutines.
@@ -27,7 +29,7 @@ type Broker struct {
 
 	mu struct {
 		sync.Mutex
-		process *process // nil before the first start
+		process *child.Process // nil before the first start
 	}
 }
 
@@ -70,21 +72,21 @@ func (b *Broker) end(ctx context.Context, signal syscall.Signal) error {
 		return err
 	}
 	select {
-	case <-p.exited:
+	case <-p.Exited():
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("kafkaproc: broker %d did not end: %w", b.id, context.Cause(ctx))
 	}
 }
 
-func (b *Broker) signal(signal syscall.Signal) (*process, error) {
+func (b *Broker) signal(signal syscall.Signal) (*child.Process, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := b.mu.process
-	if p == nil || !p.running() {
+	if p == nil || !p.Running() {
 		return nil, ErrNotRunning
 	}
-	err := p.cmd.Process.Signal(signal)
+	err := p.Signal(signal)
 	if errors.Is(err, os.ErrProcessDone) {
 		err = ErrNotRunning
 	}
@@ -103,7 +105,7 @@ func (b *Broker) Start(ctx context.Context) error {
 func (b *Broker) launch() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.mu.process != nil && b.mu.process.running() {
+	if b.mu.process != nil && b.mu.process.Running() {
 		return fmt.Errorf("kafkaproc: broker %d is already running", b.id)
 	}
 	log, err := os.OpenFile(b.LogPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -115,9 +117,9 @@ func (b *Broker) launch() error {
 		"-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 		"-cp", b.cluster.classPath, "kafka.Kafka", b.propertiesPath())
 	cmd.Dir, cmd.Stdout, cmd.Stderr = b.dir, log, log
-	p, err := startProcess(cmd)
+	p, err := child.Start(cmd)
 	if err != nil {
-		return err
+		return fmt.Errorf("kafkaproc: %w", err)
 	}
 	b.mu.process = p
 	return nil
@@ -127,7 +129,7 @@ func (b *Broker) launch() error {
 func (b *Broker) exited() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.mu.process.exited
+	return b.mu.process.Exited()
 }
 
 // failure wraps err with the end of the broker's log.

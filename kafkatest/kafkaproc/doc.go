@@ -4,7 +4,7 @@
 //
 //	Start:  artifacts from the cache, or Maven once (libs.go)
 //	        ports and scratch directory (ports.go), keys and passwords (security.go)
-//	        per broker: server.properties, storage format (properties.go), process (process.go)
+//	        per broker: server.properties, storage format (properties.go), process (package child)
 //	        wait until every broker lists every broker (cluster.go)
 //	then:   Broker(i).Kill, Stop, Pause, Resume, Start (broker.go)
 //	        Consume, GetOffsets, ListTransactions, DescribeGroup (consume.go, inspect.go)

@@ -7,13 +7,13 @@ import (
 	"os/exec"
 	"syscall"
 
-	"github.com/oncemill/oncemill/kafkatest/kafkaproc"
+	"github.com/oncemill/oncemill/internal/child"
 )
 
-// Process is a worker process.
+// Process is a worker process. Kill ends it as a power cut does.
 type Process struct {
 	*Log
-	child *kafkaproc.Child
+	*child.Process
 }
 
 // Build builds the worker's program into dir and returns its path.
@@ -35,19 +35,13 @@ func Start(program string, spec Spec) (*Process, error) {
 	p := &Process{Log: &Log{}}
 	cmd := exec.Command(program, string(encoded))
 	cmd.Stdout, cmd.Stderr = p.Log, p.Log
-	p.child, err = kafkaproc.StartChild(cmd)
+	p.Process, err = child.Start(cmd)
 	return p, err
-}
-
-// Kill ends the process as a power cut does (SIGKILL), and returns when it is gone. It need not run any more.
-func (p *Process) Kill() {
-	_ = p.child.Signal(syscall.SIGKILL) // it is gone already, by a signal of its own
-	<-p.child.Exited()
 }
 
 // Stop asks the process to end in good order (SIGTERM), and returns how it ended.
 func (p *Process) Stop(ctx context.Context) error {
-	if err := p.child.Signal(syscall.SIGTERM); err != nil {
+	if err := p.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("%w; the end of the log:\n%s", err, p.Tail())
 	}
 	return p.Ended(ctx)
@@ -56,28 +50,18 @@ func (p *Process) Stop(ctx context.Context) error {
 // Ended waits for the end of the process and returns how it ended.
 func (p *Process) Ended(ctx context.Context) error {
 	select {
-	case <-p.child.Exited():
+	case <-p.Exited():
 	case <-ctx.Done():
 		return fmt.Errorf("still running: %w; the end of the log:\n%s", context.Cause(ctx), p.Tail())
 	}
-	if err := p.child.Err(); err != nil {
+	if err := p.Err(); err != nil {
 		return fmt.Errorf("%w; the end of the log:\n%s", err, p.Tail())
 	}
 	return nil
 }
 
-// Running reports that the process has not ended.
-func (p *Process) Running() bool {
-	select {
-	case <-p.child.Exited():
-		return false
-	default:
-		return true
-	}
-}
-
 // Pause halts the process (SIGSTOP): its connections stay open and it does nothing.
-func (p *Process) Pause() error { return p.child.Signal(syscall.SIGSTOP) }
+func (p *Process) Pause() error { return p.Signal(syscall.SIGSTOP) }
 
 // Resume ends a Pause.
-func (p *Process) Resume() error { return p.child.Signal(syscall.SIGCONT) }
+func (p *Process) Resume() error { return p.Signal(syscall.SIGCONT) }

@@ -8,28 +8,22 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/examples/retail"
 	"github.com/oncemill/oncemill/internal/graph"
-	"github.com/oncemill/oncemill/internal/problem"
+	"github.com/oncemill/oncemill/internal/guest"
 )
 
 // kafka is what the trial asks of the brokers.
 type kafka struct {
-	client *kgo.Client
-	admin  *kadm.Client
+	*guest.Guest
 	app    string
 	plan   *graph.Plan // nil for ByHand
 	topics retail.Topics
 	// owned topics are created by the trial, internal ones by the engine; repartition topics are among the latter.
 	owned, internal, repartition []string
 	instances                    []string // static members that the worker leaves behind
-	made                         bool     // something may have been made that is to be removed
 }
-
-// metadataMinAge lets clients see new topics soon.
-const metadataMinAge = 100 * time.Millisecond
 
 func newKafka(c Config) (*kafka, error) {
 	k := &kafka{app: c.App, topics: retail.TopicsOf(c.App)}
@@ -50,12 +44,9 @@ func newKafka(c Config) (*kafka, error) {
 			}
 		}
 	}
-	client, err := kgo.NewClient(append([]kgo.Opt{kgo.MetadataMinAge(metadataMinAge), kgo.DisableClientMetrics()}, c.Client...)...)
-	if err != nil {
-		return nil, problem.Wrap(problem.ConfigInvalid, "connection", err)
-	}
-	k.client, k.admin = client, kadm.NewClient(client)
-	return k, nil
+	var err error
+	k.Guest, err = guest.New(c.App, guest.Options(c.Client...))
+	return k, err
 }
 
 // outputs are the owned topics that the worker writes.
@@ -65,29 +56,10 @@ func (k *kafka) outputs() []string {
 
 // create creates the topics that must exist before the worker starts. Topics that exist are refused: they are somebody's.
 func (k *kafka) create(ctx context.Context, timeout time.Duration) error {
-	contact, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	if err := k.client.Ping(contact); err != nil {
-		return failed("demo", err)
+	if err := k.Reach(ctx, "demo", timeout); err != nil {
+		return err
 	}
-	k.made = true
-	created, err := k.admin.CreateTopics(ctx, partitions, -1, nil, k.owned...)
-	if err == nil {
-		err = created.Error()
-	}
-	return failed("CreateTopics", err)
-}
-
-// failed tells a request that brokers refused from one that they did not get, or not answer. Nil stays nil.
-func failed(place string, err error) error {
-	var refused *kerr.Error
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &refused):
-		return problem.Wrap(problem.BrokersRefused, place, err)
-	}
-	return problem.Wrap(problem.BrokersUnreachable, place, err)
+	return k.Create(ctx, partitions, -1, nil, k.owned...)
 }
 
 // positions are committed offsets.
@@ -107,12 +79,12 @@ var notYet = []error{kerr.GroupIDNotFound, kerr.CoordinatorNotAvailable, kerr.Co
 
 // positions returns the group's committed offsets, or none if they cannot be known now.
 func (k *kafka) positions(ctx context.Context) (positions, error) {
-	offsets, err := k.admin.FetchOffsets(ctx, k.app)
+	offsets, err := k.Admin.FetchOffsets(ctx, k.app)
 	if slices.ContainsFunc(notYet, func(e error) bool { return errors.Is(err, e) }) {
 		return positions{}, nil
 	}
 	if err != nil {
-		return positions{}, failed("OffsetFetch", err)
+		return positions{}, guest.Failed("OffsetFetch", err)
 	}
 	return positions{offsets}, nil
 }
@@ -129,7 +101,7 @@ func (k *kafka) committed(ctx context.Context) (int, error) {
 
 // written is the number of records in the outputs, committed or not, with the markers of transactions.
 func (k *kafka) written(ctx context.Context) (int, error) {
-	ends, err := k.admin.ListEndOffsets(ctx, k.outputs()...)
+	ends, err := k.Admin.ListEndOffsets(ctx, k.outputs()...)
 	if err == nil {
 		err = ends.Error()
 	}
@@ -141,37 +113,7 @@ func (k *kafka) written(ctx context.Context) (int, error) {
 // cleanTimeout bounds the cleaning; it also comes after a run whose time was over.
 const cleanTimeout = 10 * time.Second
 
-// clean deletes topics and group. Static members keep their place until their session ends, and with it the group: they are
-// asked to leave first. The first thing that fails ends it: brokers that are gone answer the rest no better.
+// clean deletes topics and group.
 func (k *kafka) clean() error {
-	if !k.made {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
-	defer cancel()
-	unless := func(what string, err error) error {
-		if err == nil || errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.GroupIDNotFound) ||
-			errors.Is(err, kerr.UnknownMemberID) {
-			return nil // it was not there: the run ended early
-		}
-		return failed(what+" of "+k.app, err)
-	}
-	left, err := k.admin.LeaveGroup(ctx, kadm.LeaveGroup(k.app).InstanceIDs(k.instances...))
-	if err == nil {
-		err = left.Error()
-	}
-	err = unless("LeaveGroup", err)
-	if problem.CodeOf(err) == problem.BrokersUnreachable {
-		return err
-	}
-	errs := []error{err}
-	if _, err = k.admin.DeleteGroup(ctx, k.app); err != nil {
-		errs = append(errs, unless("DeleteGroups", err))
-	}
-	deleted, err := k.admin.DeleteTopics(ctx, slices.Concat(k.owned, k.internal)...)
-	errs = append(errs, unless("DeleteTopics", err))
-	for _, d := range deleted {
-		errs = append(errs, unless("DeleteTopics", d.Err))
-	}
-	return errors.Join(errs...)
+	return k.Clean(cleanTimeout, k.instances, slices.Concat(k.owned, k.internal))
 }

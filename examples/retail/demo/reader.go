@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/examples/retail"
+	"github.com/oncemill/oncemill/internal/guest"
 	"github.com/oncemill/oncemill/record"
 )
 
@@ -38,10 +39,9 @@ type place struct {
 }
 
 func newReader(client []kgo.Opt, topics retail.Topics, judge *retail.Judge, gifts func(int)) (*reader, error) {
-	c, err := kgo.NewClient(append([]kgo.Opt{
+	c, err := kgo.NewClient(append(guest.Options(
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.MetadataMinAge(metadataMinAge), kgo.DisableClientMetrics(),
-	}, client...)...)
+	), client...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +140,7 @@ func (r *reader) reached(starts, ends kadm.ListedOffsets) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.mu.err != nil {
-		return false, failed("read the outputs", r.mu.err)
+		return false, guest.Failed("read the outputs", r.mu.err)
 	}
 	all := true
 	ends.Each(func(end kadm.ListedOffset) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/oncemill/oncemill/examples/retail"
+	"github.com/oncemill/oncemill/internal/child"
 )
 
 // trial is one run.
@@ -18,7 +19,7 @@ type trial struct {
 	feeder *feeder
 	reader *reader
 	judge  *retail.Judge
-	worker *process
+	worker *child.Worker
 	result Result
 
 	// committed is the number of messages behind the group's position, as last seen.
@@ -41,13 +42,13 @@ func newTrial(c Config) (*trial, error) {
 	}
 	t := &trial{Config: c, kafka: k, judge: retail.NewJudge(c.Lines, c.Feed.Poison()), unsent: make(chan int, 1)}
 	t.result = Result{Variant: c.Variant, App: c.App, Sent: c.Feed.Counts(), Kills: make([]Kill, 0, c.Kills)}
-	t.feeder = newFeeder(k.client, k.topics.Input, c.Feed, c.Watch.Sent)
+	t.feeder = newFeeder(k.Client, k.topics.Input, c.Feed, c.Watch.Sent)
 	t.reader, err = newReader(c.Client, k.topics, t.judge, func(n int) {
 		t.result.Gifts += n
 		c.Watch.Gifts(n)
 	})
 	if err != nil {
-		k.client.Close()
+		k.Client.Close()
 		return nil, err
 	}
 	return t, nil
@@ -56,7 +57,7 @@ func newTrial(c Config) (*trial, error) {
 // close lets go of everything that the run began, in the order in which it depends on each other.
 func (t *trial) close() error {
 	if t.worker != nil {
-		t.worker.kill() // if it still runs
+		t.worker.Kill() // if it still runs
 	}
 	t.feeder.stop()
 	t.reader.close()
@@ -64,7 +65,7 @@ func (t *trial) close() error {
 	if !t.KeepTopics {
 		err = t.kafka.clean()
 	}
-	t.kafka.client.Close()
+	t.kafka.Client.Close()
 	return err
 }
 
@@ -100,7 +101,7 @@ func (t *trial) run(ctx context.Context) error {
 		return err
 	}
 	t.waiting = "the worker to stop"
-	if err := t.worker.stop(ctx); err != nil {
+	if err := t.worker.Stop(ctx); err != nil {
 		return err
 	}
 	t.reader.close()
@@ -124,7 +125,7 @@ func (t *trial) conclude(total int) {
 
 func (t *trial) startWorker() error {
 	o := order{Variant: t.Variant, App: t.App, StateDir: t.StateDir, Connection: t.Connection}
-	worker, err := start(t.Worker(), o, t.Log, func(r report) {
+	worker, err := child.StartWorker(t.Worker(), "demo worker", o, t.Log, func(r report) {
 		if r.Dropped > 0 {
 			t.Watch.Dropped(r.Dropped)
 		}
@@ -193,7 +194,7 @@ func (t *trial) caught(ctx context.Context, a *aim, unsent int) (bool, error) {
 }
 
 func (t *trial) kill(ctx context.Context, a aim) error {
-	t.worker.kill()
+	t.worker.Kill()
 	t.killedAt = time.Now()
 	if err := t.look(ctx); err != nil {
 		return err
@@ -239,8 +240,8 @@ func (t *trial) awaitReport(ctx context.Context, holds func(unsent int) (bool, e
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-t.worker.done:
-			return t.worker.died()
+		case <-t.worker.Done():
+			return t.worker.Died()
 		case unsent = <-t.unsent:
 		case <-tick.C:
 			if err := t.look(ctx); err != nil {
@@ -309,14 +310,14 @@ func (t *trial) drain(ctx context.Context) error {
 // readAll waits until the reader has seen the topics up to their present ends.
 func (t *trial) readAll(ctx context.Context, topics ...string) error {
 	t.waiting = fmt.Sprintf("the reading of %v", topics)
-	starts, err := t.kafka.admin.ListStartOffsets(ctx, topics...)
+	starts, err := t.kafka.Admin.ListStartOffsets(ctx, topics...)
 	if err == nil {
 		err = starts.Error()
 	}
 	if err != nil {
 		return err
 	}
-	ends, err := t.kafka.admin.ListEndOffsets(ctx, topics...)
+	ends, err := t.kafka.Admin.ListEndOffsets(ctx, topics...)
 	if err == nil {
 		err = ends.Error()
 	}

@@ -43,7 +43,7 @@ func config(t *testing.T, variant Variant, lines int) Config {
 	}
 	return Config{
 		Variant: variant, App: "trial", Lines: all[:lines], Feed: feed, Seed: 1, Kills: 2,
-		Client: []kgo.Opt{kgo.SeedBrokers(broker.Addrs()...)}, Connection: connection, Worker: child("worker"),
+		Client: []kgo.Opt{kgo.SeedBrokers(broker.Addrs()...)}, Connection: connection, Worker: playing("worker"),
 		StateDir: t.TempDir(), Deadline: patience,
 	}
 }
@@ -152,7 +152,7 @@ func TestAFeedTooSmallToBeCaughtInIsKilledAtRest(t *testing.T) {
 
 func TestAWorkerThatDoesNothingIsNotWaitedForEndlessly(t *testing.T) {
 	c := config(t, Oncemill, 100)
-	c.Worker, c.Deadline, c.Kills = child("idle"), time.Second, 1
+	c.Worker, c.Deadline, c.Kills = playing("idle"), time.Second, 1
 	_, err := Run(t.Context(), c)
 	if problem.CodeOf(err) != problem.Unfinished || !strings.Contains(err.Error(), "commit of") || !strings.Contains(err.Error(), "committed 0") {
 		t.Errorf("%v", err)
@@ -161,7 +161,7 @@ func TestAWorkerThatDoesNothingIsNotWaitedForEndlessly(t *testing.T) {
 
 func TestAWorkerThatDiesEndsTheTrial(t *testing.T) {
 	c := config(t, Oncemill, 100)
-	c.Worker = child("chatty")
+	c.Worker = playing("dying")
 	if _, err := Run(t.Context(), c); problem.CodeOf(err) != problem.ChildEnded {
 		t.Errorf("%v", err)
 	}

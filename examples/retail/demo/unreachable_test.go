@@ -2,13 +2,10 @@ package demo
 
 import (
 	"context"
-	"errors"
-	"io"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/internal/problem"
@@ -26,21 +23,5 @@ func TestBrokersThatAreNotThereAreOneError(t *testing.T) {
 	}
 	if _, several := err.(interface{ Unwrap() []error }); several || len(said) > 0 {
 		t.Errorf("it ends with %v, and says %q", err, said)
-	}
-}
-
-func TestOnlyAnAnswerIsARefusal(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		code problem.Code
-	}{
-		{nil, ""},
-		{kerr.TopicAuthorizationFailed, problem.BrokersRefused},
-		{io.EOF, problem.BrokersUnreachable},
-		{errors.New("dial tcp 127.0.0.1:1: connect: connection refused"), problem.BrokersUnreachable},
-	} {
-		if err := failed("place", c.err); problem.CodeOf(err) != c.code || c.err != nil && !errors.Is(err, c.err) {
-			t.Errorf("%v becomes %v", c.err, err)
-		}
 	}
 }

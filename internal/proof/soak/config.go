@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/oncemill/oncemill/internal/guest"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/record"
 )
@@ -152,8 +153,8 @@ func (c *Config) setDefaults() {
 
 // clientOptions are those of the soak's own clients.
 func (c *Config) clientOptions(more ...kgo.Opt) []kgo.Opt {
-	opts := []kgo.Opt{kgo.ClientID("oncemill-soak"), kgo.MetadataMinAge(metadataMinAge), kgo.DisableClientMetrics(), kgo.RequiredAcks(kgo.AllISRAcks())}
-	return append(append(append(opts, kgo.SeedBrokers(c.Seeds...)), c.Client...), more...)
+	opts := guest.Options(kgo.ClientID("oncemill-soak"), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.SeedBrokers(c.Seeds...))
+	return append(append(opts, c.Client...), more...)
 }
 
 // window of the deduplication: long enough that a message and its copy are never on either side of it because brokers were away,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/oncemill/oncemill/internal/guest"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/proof"
 )
@@ -57,7 +58,7 @@ func (f *feeder) run(ctx context.Context, records int64, over func() bool) error
 		}
 	}
 	if err := f.client.Flush(ctx); err != nil {
-		return failed("the acknowledgement of "+f.topic, err)
+		return guest.Failed("the acknowledgement of "+f.topic, err)
 	}
 	return f.failed()
 }

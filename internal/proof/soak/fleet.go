@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/oncemill/oncemill/internal/child"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/proof/soak/network"
 	"github.com/oncemill/oncemill/metrics"
@@ -52,8 +53,8 @@ type member struct {
 	link *network.Link
 
 	// guarded by fleet.mu
-	process *process // nil between two lives
-	wanted  bool     // it should run: when it ends, it has died
+	process *child.Worker // nil between two lives
+	wanted  bool          // it should run: when it ends, it has died
 	halted  bool
 	claimed bool // a fault is at it
 	tasks   map[string]metrics.TaskState
@@ -94,7 +95,7 @@ func (f *fleet) start(m *member) error {
 	f.mu.Lock()
 	m.tasks, m.flows, m.halted, m.wanted, m.begun, m.ended = map[string]metrics.TaskState{}, 0, false, true, false, ""
 	f.mu.Unlock()
-	p, err := startProcess(f.command(), o, f.log, func(r Report) { f.told(m, r) })
+	p, err := child.StartWorker(f.command(), "soak worker "+m.name, o, f.log, func(r Report) { f.told(m, r) })
 	if err != nil {
 		return err
 	}
@@ -110,8 +111,8 @@ func (f *fleet) start(m *member) error {
 const restartPause = time.Second
 
 // watch waits for the end of a process. One that nobody has ended is started again, and what it said is kept.
-func (f *fleet) watch(m *member, p *process) {
-	p.gone()
+func (f *fleet) watch(m *member, p *child.Worker) {
+	<-p.Done()
 	f.mu.Lock()
 	died := m.wanted && m.process == p
 	if m.process == p {
@@ -122,7 +123,7 @@ func (f *fleet) watch(m *member, p *process) {
 		m.tasks = nil
 	}
 	if died && !excused {
-		f.mu.died = append(f.mu.died, p.died())
+		f.mu.died = append(f.mu.died, p.Died())
 	}
 	ending := f.mu.ending
 	f.changeLocked()
@@ -134,7 +135,7 @@ func (f *fleet) watch(m *member, p *process) {
 	if excused {
 		f.timeline.note("%s could not start, as brokers were away, and is started again (%s)", m.name, m.ended)
 	} else {
-		f.timeline.note("%s ended by itself: %v", m.name, p.died())
+		f.timeline.note("%s ended by itself: %v", m.name, p.Died())
 	}
 	<-time.After(restartPause)
 	f.mu.Lock()
@@ -286,7 +287,7 @@ func (f *fleet) presentLocked() int {
 }
 
 // take says that the process of a claimed member is about to be ended, and returns it.
-func (f *fleet) take(m *member) *process {
+func (f *fleet) take(m *member) *child.Worker {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	m.wanted = false
@@ -298,7 +299,7 @@ func (f *fleet) take(m *member) *process {
 // kill kills the process of a claimed member.
 func (f *fleet) kill(m *member) {
 	if p := f.take(m); p != nil {
-		p.kill()
+		p.Kill()
 	}
 	f.timeline.life(m.name, Gone, 0)
 }
@@ -309,7 +310,7 @@ func (f *fleet) stop(ctx context.Context, m *member) error {
 	if p == nil {
 		return nil
 	}
-	err := p.stop(ctx)
+	err := p.Stop(ctx)
 	f.timeline.life(m.name, Gone, 0)
 	return err
 }
@@ -328,10 +329,10 @@ func (f *fleet) halt(m *member, halted bool) error {
 		f.mu.Lock()
 		f.lifeLocked(m)
 		f.mu.Unlock()
-		return p.child.Signal(goOnSignal)
+		return p.Signal(goOnSignal)
 	}
 	f.timeline.life(m.name, Halted, 0)
-	return p.child.Signal(haltSignal)
+	return p.Signal(haltSignal)
 }
 
 // wipe takes the disk of a member that does not run.
@@ -361,7 +362,7 @@ func (f *fleet) close() {
 	f.mu.Unlock()
 	for _, m := range members {
 		if p := f.take(m); p != nil {
-			p.kill()
+			p.Kill()
 		}
 	}
 	f.wg.Wait()
@@ -489,13 +490,13 @@ func (f *fleet) dump() {
 	late := time.After(dumpTimeout)
 	for _, m := range members {
 		p := f.take(m)
-		if p == nil || p.child.Signal(dumpSignal) != nil {
+		if p == nil || p.Signal(dumpSignal) != nil {
 			continue
 		}
 		select {
-		case <-p.child.Exited():
+		case <-p.Done():
 		case <-late:
-			p.kill()
+			p.Kill()
 		}
 	}
 }

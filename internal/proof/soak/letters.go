@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/oncemill/oncemill/internal/graph"
+	"github.com/oncemill/oncemill/internal/guest"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/proof"
 	"github.com/oncemill/oncemill/internal/task"
@@ -51,7 +52,7 @@ func (p *replayer) run(ctx context.Context) {
 		if ctx.Err() == nil && len(fetches.Errors()) > 0 { // the topic is not there yet, or a broker is away
 			select {
 			case <-ctx.Done():
-			case <-time.After(metadataMinAge):
+			case <-time.After(guest.MetadataMinAge):
 			}
 		}
 	}

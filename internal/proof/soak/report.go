@@ -1,13 +1,13 @@
 package soak
 
 import (
-	"encoding/json"
 	"io"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/oncemill/oncemill/dedup"
+	"github.com/oncemill/oncemill/internal/child"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/metrics"
 )
@@ -107,31 +107,19 @@ type VersionReport struct {
 
 // teller writes reports. Counts are collected and written at intervals.
 type teller struct {
+	tell func(Report)
+
 	mu  sync.Mutex
-	out *json.Encoder
 	now Flow
 	any bool
-	log *slog.Logger
 }
 
 func newTeller(out io.Writer, log *slog.Logger) *teller {
-	return &teller{out: json.NewEncoder(out), log: log}
+	return &teller{tell: child.Teller[Report](out, log)}
 }
 
 // reportInterval is how often counts are written: a second of the timeline has two of them.
 const reportInterval = 500 * time.Millisecond
-
-func (t *teller) tell(r Report) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.tellLocked(r)
-}
-
-func (t *teller) tellLocked(r Report) {
-	if err := t.out.Encode(r); err != nil {
-		t.log.Debug("report not written", "err", err) // the end of the parent is noticed elsewhere
-	}
-}
 
 func (t *teller) count(f Flow) {
 	t.mu.Lock()
@@ -146,7 +134,7 @@ func (t *teller) flush() {
 	defer t.mu.Unlock()
 	if t.any {
 		counts := t.now
-		t.tellLocked(Report{Counts: &counts})
+		t.tell(Report{Counts: &counts})
 		t.now, t.any = Flow{}, false
 	}
 }

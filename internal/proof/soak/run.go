@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/oncemill/oncemill/internal/guest"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/proof"
 	"github.com/oncemill/oncemill/internal/proof/judge"
@@ -97,7 +98,7 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	if !s.KeepTopics {
 		err = errors.Join(err, s.kafka.clean(s.fleet.instances()))
 	}
-	s.kafka.client.Close()
+	s.kafka.Client.Close()
 	return &s.result, err
 }
 
@@ -199,7 +200,7 @@ func (s *soak) prepare(reader, writer *kgo.Client) {
 	// Stream time moves about as fast as the clock: with each message by half a step on average.
 	step := time.Duration(2 / s.rate * float64(time.Second))
 	s.feeder = &feeder{
-		client: s.kafka.client, topic: s.kafka.names.Commands, rate: s.rate, timeline: s.timeline, shown: s.Watch.Sent,
+		client: s.kafka.Client, topic: s.kafka.names.Commands, rate: s.rate, timeline: s.timeline, shown: s.Watch.Sent,
 		traffic: proof.NewTraffic(proof.TrafficOptions{Seed: s.Seed, Keys: keysOf(s.rate), Epoch: s.timeline.Began.Add(-time.Minute).Truncate(time.Millisecond), Step: step}),
 	}
 	s.replayer = &replayer{reader: reader, writer: writer, plan: s.kafka.plan, names: s.kafka.names}
@@ -280,7 +281,7 @@ func (s *soak) drain(ctx context.Context) error {
 	moved, saw := time.Now(), ""
 	var calm time.Time
 	for {
-		if err := errors.Join(s.replayer.failed(), s.kafka.client.Flush(ctx), s.replayer.writer.Flush(ctx)); err != nil {
+		if err := errors.Join(s.replayer.failed(), s.kafka.Client.Flush(ctx), s.replayer.writer.Flush(ctx)); err != nil {
 			return err
 		}
 		places, still, err := s.still(ctx)
@@ -322,9 +323,9 @@ func (s *soak) still(ctx context.Context) (places []place, what string, err erro
 	if places, err = s.kafka.places(bounded); err != nil {
 		return nil, "", err
 	}
-	ends, err := s.kafka.admin.ListCommittedOffsets(bounded, s.kafka.names.Letters)
+	ends, err := s.kafka.Admin.ListCommittedOffsets(bounded, s.kafka.names.Letters)
 	if err = errors.Join(err, ends.Error()); err != nil {
-		return nil, "", failed("ListOffsets", err)
+		return nil, "", guest.Failed("ListOffsets", err)
 	}
 	letters := map[int32]int64{}
 	for partition, end := range ends[s.kafka.names.Letters] {

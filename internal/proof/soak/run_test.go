@@ -126,8 +126,8 @@ func TestAnInterruptedSoakLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer k.client.Close()
-	topics, err := k.admin.ListTopics(t.Context())
+	defer k.Client.Close()
+	topics, err := k.Admin.ListTopics(t.Context())
 	if err != nil || len(topics) > 0 {
 		t.Errorf("left at %v: %v, %v", b.Addrs(), topics.Names(), err)
 	}

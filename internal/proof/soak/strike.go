@@ -184,7 +184,7 @@ func (s *striker) leave(ctx context.Context, f Fault, m *member, struck *Struck)
 	}
 	if f.Broker%2 == 0 {
 		struck.Text = "a clean stop; taken out of the group"
-		return again(ctx, func() error { return s.kafka.remove(ctx, m.instances()...) })
+		return again(ctx, func() error { return s.kafka.Leave(ctx, m.instances()...) })
 	}
 	return nil
 }
@@ -290,7 +290,7 @@ func (s *striker) killBroker(ctx context.Context, f Fault, struck *Struck) error
 // inSync waits until all replicas of all topics are in sync.
 func (s *striker) inSync(ctx context.Context) error {
 	return again(ctx, func() error {
-		topics, err := s.kafka.admin.ListTopicsWithInternal(ctx)
+		topics, err := s.kafka.Admin.ListTopicsWithInternal(ctx)
 		if err == nil {
 			err = lagging(topics)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/oncemill/oncemill"
+	"github.com/oncemill/oncemill/internal/guest"
 	"github.com/oncemill/oncemill/internal/proof/judge"
 	"github.com/oncemill/oncemill/internal/verify/kafkalog"
 	"github.com/oncemill/oncemill/record"
@@ -20,9 +21,9 @@ import (
 // disk with the changelogs.
 func (s *soak) judge(ctx context.Context) (*judge.Verdict, error) {
 	s.Watch.Stage(StageJudge)
-	details, err := s.kafka.admin.ListTopics(ctx, s.kafka.names.Commands)
+	details, err := s.kafka.Admin.ListTopics(ctx, s.kafka.names.Commands)
 	if err = errors.Join(err, details.Error()); err != nil {
-		return nil, failed("Metadata", err)
+		return nil, guest.Failed("Metadata", err)
 	}
 	j := judge.New(s.kafka.names, window, details[s.kafka.names.Commands].ID)
 	ends, err := s.showLogs(ctx, j)

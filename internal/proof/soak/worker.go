@@ -1,12 +1,10 @@
 package soak
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -16,13 +14,13 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl"
 
 	"github.com/oncemill/oncemill"
+	"github.com/oncemill/oncemill/internal/child"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/proof"
 	"github.com/oncemill/oncemill/internal/proof/soak/network"
 )
 
-// Order is what the parent writes to the standard input of a worker process, as one line of JSON. Secrets travel there, and not on
-// the command line or in the environment, where other processes can see them.
+// Order is what a worker process is told: see package child.
 type Order struct {
 	App      string        `json:"app"`
 	Instance string        `json:"instance"`
@@ -34,9 +32,6 @@ type Order struct {
 	Replicas   int16           `json:"replicas,omitempty"`
 	Connection json.RawMessage `json:"connection"`
 }
-
-// stopWord is the second line: end in good order.
-const stopWord = "stop"
 
 // Connection is what a worker process needs to reach the brokers.
 type Connection struct {
@@ -68,40 +63,12 @@ const (
 	shutdownTimeout    = 60 * time.Second // a broker may be away
 )
 
-// Work is the main function of a worker process. It reads its order from in, runs the job until it is told to stop, and reports to
-// out. It returns an error at once when in ends: then the parent is dead, and so must be its child.
+// Work is the main function of a worker process: it runs the job and reports to out. See package child.
 func Work(ctx context.Context, in io.Reader, out io.Writer, connect Connect, log *slog.Logger, change Change) error {
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, 1<<20)
-	if !lines.Scan() {
-		return errors.Join(errOrphaned, lines.Err())
-	}
-	var o Order
-	if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
-		return fmt.Errorf("the worker's order: %w", err)
-	}
-	log = log.With("process", o.Instance)
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	orphaned := make(chan struct{})
-	go func() { // ends with the input, or with the process
-		if lines.Scan() && lines.Text() == stopWord {
-			stop()
-			lines.Scan()
-		}
-		close(orphaned)
-	}()
-	done := make(chan error, 1)
-	go func() { done <- o.run(ctx, out, connect, log, change) }()
-	select {
-	case err := <-done:
-		return err
-	case <-orphaned:
-		return errOrphaned
-	}
+	return child.Work(ctx, "soak worker", in, func(ctx context.Context, o *Order) error {
+		return o.run(ctx, out, connect, log.With("process", o.Instance), change)
+	})
 }
-
-var errOrphaned = problem.New(problem.ChildEnded, "soak worker", "its parent is gone")
 
 // run runs the job and reports.
 func (o *Order) run(ctx context.Context, out io.Writer, connect Connect, log *slog.Logger, change Change) (err error) {

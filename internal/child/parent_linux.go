@@ -1,4 +1,4 @@
-package kafkaproc
+package child
 
 import (
 	"os/exec"

@@ -6,48 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
-	"runtime"
 	"time"
+
+	"github.com/oncemill/oncemill/internal/child"
 )
-
-// process is a child process that dies with its parent.
-type process struct {
-	cmd *exec.Cmd
-	// exited is closed when the process is gone; err is set before.
-	exited chan struct{}
-	err    error
-}
-
-// startProcess starts cmd from a thread that lives as long as the child: Linux sends the death signal when the thread that
-// forked ends, not the process.
-func startProcess(cmd *exec.Cmd) (*process, error) {
-	dieWithParent(cmd)
-	p := &process{cmd: cmd, exited: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			p.err = cmd.Wait()
-			close(p.exited)
-		}
-	}()
-	if err := <-started; err != nil {
-		return nil, fmt.Errorf("kafkaproc: %w", err)
-	}
-	return p, nil
-}
-
-func (p *process) running() bool {
-	select {
-	case <-p.exited:
-		return false
-	default:
-		return true
-	}
-}
 
 // pipeGrace is how long output is still read after a program was killed.
 const pipeGrace = time.Second
@@ -63,16 +25,16 @@ func runJava(ctx context.Context, out io.Writer, classPath, class string, args .
 	}
 	cmd := exec.CommandContext(ctx, "java", append(options, args...)...)
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = out, &talk, pipeGrace
-	p, err := startProcess(cmd)
+	p, err := child.Start(cmd)
 	if err != nil {
-		return err
+		return fmt.Errorf("kafkaproc: %w", err)
 	}
-	<-p.exited
+	<-p.Exited()
 	if ctx.Err() != nil {
 		return fmt.Errorf("kafkaproc: %s: %w", class, context.Cause(ctx))
 	}
-	if p.err != nil {
-		return fmt.Errorf("kafkaproc: %s: %w\n%s", class, p.err, tail(talk.Bytes()))
+	if err := p.Err(); err != nil {
+		return fmt.Errorf("kafkaproc: %s: %w\n%s", class, err, tail(talk.Bytes()))
 	}
 	return nil
 }

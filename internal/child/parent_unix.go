@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package kafkaproc
+package child
 
 import (
 	"os/exec"

@@ -1,69 +1,24 @@
 package kafkaproc
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/oncemill/oncemill/internal/leaktest"
 )
 
-// childVariable makes the test binary play the parent of TestAChildDiesWithItsParent.
-const childVariable = "KAFKAPROC_TEST_PARENT"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(childVariable) == "" {
-		leaktest.Main(m)
-	}
-	cmd := exec.Command("sh", "-c", "echo up; exec sleep 300")
-	cmd.Stdout = os.Stdout
-	if _, err := startProcess(cmd); err != nil {
-		fmt.Println(err)
-	}
-	select {} // until killed
-}
-
-// TestAChildDiesWithItsParent kills a parent: its child holds the other end of the pipe, so that the pipe ends only when
-// both are gone.
-func TestAChildDiesWithItsParent(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Logf("%s has no death signal: nothing to test", runtime.GOOS)
-		return
-	}
-	parent := exec.Command(os.Args[0])
-	parent.Env = append(os.Environ(), childVariable+"=1")
-	pipe, err := parent.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := parent.Start(); err != nil {
-		t.Fatal(err)
-	}
-	reader := bufio.NewReader(pipe)
-	if line, err := reader.ReadString('\n'); line != "up\n" {
-		t.Fatalf("got %q, %v", line, err)
-	}
-	if err := parent.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	if rest, err := reader.ReadString('\n'); rest != "" || err == nil {
-		t.Errorf("got %q, %v, want the end of the pipe", rest, err)
-	}
-	if err := parent.Wait(); err == nil {
-		t.Error("the parent ended well")
-	}
-}
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestAMissingProgramIsAnError(t *testing.T) {
-	if _, err := startProcess(exec.Command("oncemill-no-such-program")); !errors.Is(err, exec.ErrNotFound) {
+	t.Setenv("PATH", "")
+	if err := runJava(context.Background(), io.Discard, "lib", "a.Class"); !errors.Is(err, exec.ErrNotFound) {
 		t.Errorf("got %v, want ErrNotFound", err)
 	}
 }

@@ -4,16 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -60,7 +56,9 @@ func demoVerb(env *Env) *cobra.Command {
 	cmd.Flags().BoolVar(&f.byHand, "by-hand", false, "negative control: a hand-written consume-and-produce loop")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "leave topics and state, the latter below .oncemill, and say where they are")
 	cmd.Flags().DurationVar(&f.deadline, "deadline", 5*time.Minute, "give up after this time")
-	cmd.AddCommand(demoWorkerVerb(env))
+	cmd.AddCommand(workerVerb(env, "the worker of the demo, which the demo starts and kills by itself", func(ctx context.Context, log *slog.Logger) error {
+		return demo.Work(ctx, env.Stdin, env.Stdout, connectDemoWorker, log)
+	}))
 	return cmd
 }
 
@@ -136,7 +134,7 @@ func runDemo(ctx context.Context, env *Env, f demoFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := env.awaitDemoBrokers(ctx, conn); err != nil {
+	if err := env.awaitOwnBrokers(ctx, conn); err != nil {
 		return err
 	}
 	place, err := newDemoPlace(env, f, conn)
@@ -160,51 +158,28 @@ func runDemo(ctx context.Context, env *Env, f demoFlags) (err error) {
 	})
 }
 
-// awaitDemoBrokers waits for brokers of the user before anything is made or said.
-func (e *Env) awaitDemoBrokers(ctx context.Context, conn Connection) error {
-	if len(conn.Brokers) == 0 {
-		return nil
-	}
-	opts, err := conn.Options()
-	if err != nil {
-		return err
-	}
-	return e.awaitBrokers(ctx, conn.Brokers, opts)
-}
-
 // demoPlace is where a demo runs: a directory, and brokers.
 type demoPlace struct {
-	dir  string
-	keep bool
+	*trial
 	own  *embedded.Broker // nil with brokers of the user
 	conn Connection
-	app  string
 }
 
 func newDemoPlace(env *Env, f demoFlags, conn Connection) (*demoPlace, error) {
-	// The name is new for each run: on brokers of the user it must not meet the topics of another.
-	p := &demoPlace{keep: f.keep, conn: conn, app: "oncemill-demo-" + uuid.NewString()[:8]}
-	parent := ""
-	if f.keep {
-		parent = env.path(".oncemill") // where all verbs keep what they are not told a place for
-		if err := os.MkdirAll(parent, 0o755); err != nil {
-			return nil, problem.Wrap(problem.DirectoryUnusable, parent, err)
-		}
-	}
-	dir, err := os.MkdirTemp(parent, p.app+"-")
+	t, err := newTrial(env, "demo", f.keep)
 	if err != nil {
-		return nil, problem.Wrap(problem.DirectoryUnusable, "directory of the demo", err)
+		return nil, err
 	}
-	p.dir = dir
+	p := &demoPlace{trial: t, conn: conn}
 	if len(conn.Brokers) > 0 {
 		return p, nil
 	}
 	config := embedded.Config{}
 	if f.keep {
-		config.DataDir = filepath.Join(dir, "broker")
+		config.DataDir = filepath.Join(p.dir, "broker")
 	}
 	if p.own, err = embedded.Start(config); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return nil, errors.Join(err, os.RemoveAll(p.dir))
 	}
 	p.conn = Connection{Brokers: p.own.Addrs()}
 	return p, nil
@@ -218,35 +193,14 @@ func (p *demoPlace) kind() string {
 }
 
 func (p *demoPlace) config(env *Env, f demoFlags) (demo.Config, error) {
-	opts, err := p.conn.Options()
-	if err != nil {
-		return demo.Config{}, err
-	}
-	connection, err := json.Marshal(workerConnection{p.conn, string(p.conn.SASL.Password)})
-	if err != nil {
-		return demo.Config{}, err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return demo.Config{}, fmt.Errorf("find this program, to start it again as the worker: %w", err)
-	}
-	c := demo.Config{
+	worker, opts, connection, err := p.conn.workers("demo")
+	return demo.Config{
 		Variant: f.variant(), App: p.app, Seed: f.seed, Kills: f.kills, Deadline: f.deadline,
 		Timeout: min(env.Timeout, 10*time.Second), // a wrong address is found out soon, whatever is waited for later
-		Client:  opts, Connection: connection, StateDir: filepath.Join(p.dir, "state"),
+		Client:  opts, Connection: connection, Worker: worker, StateDir: filepath.Join(p.dir, "state"),
 		KeepTopics: f.keep || p.own != nil, // what is on the broker of its own goes with it
-		Log:        io.Discard,
-		Worker: func() *exec.Cmd {
-			cmd := exec.Command(self, "demo", "worker")
-			// The name decides what a program with several names is.
-			cmd.Args[0] = os.Args[0]
-			return cmd
-		},
-	}
-	if env.Verbose {
-		c.Log = env.Stderr
-	}
-	return c, nil
+		Log:        p.log,
+	}, err
 }
 
 // leave ends the broker and removes the directory, or says what stays.
@@ -256,7 +210,7 @@ func (p *demoPlace) leave(env *Env, f demoFlags) error {
 		errs = append(errs, p.own.Close())
 	}
 	if !p.keep {
-		return errors.Join(append(errs, os.RemoveAll(p.dir))...)
+		return errors.Join(append(errs, p.remove())...)
 	}
 	env.Talk("kept: state of %s in %s", p.app, p.dir)
 	address := strings.Join(p.conn.Brokers, ",")
@@ -272,32 +226,11 @@ func (p *demoPlace) leave(env *Env, f demoFlags) error {
 	return errors.Join(errs...)
 }
 
-// workerConnection is a connection with its password, for the standard input of the worker and nothing else.
-type workerConnection struct {
-	Connection
-	Password string
-}
-
-// demoWorkerVerb is the worker of the demo, a child process of it.
-func demoWorkerVerb(env *Env) *cobra.Command {
-	return &cobra.Command{
-		Use:    "worker",
-		Short:  "the worker of the demo, which the demo starts and kills by itself",
-		Hidden: true,
-		Args:   cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			logger := slog.New(slog.NewTextHandler(env.Stderr, nil))
-			return demo.Work(cmd.Context(), env.Stdin, env.Stdout, connectWorker, logger)
-		},
+func connectDemoWorker(raw json.RawMessage) ([]string, []kgo.Opt, error) {
+	c, err := connectionOf(raw)
+	if err != nil {
+		return nil, nil, err
 	}
-}
-
-func connectWorker(raw json.RawMessage) ([]string, []kgo.Opt, error) {
-	var c workerConnection
-	if err := json.Unmarshal(raw, &c); err != nil {
-		return nil, nil, fmt.Errorf("the worker's connection: %w", err)
-	}
-	c.SASL.Password = Secret(c.Password)
 	opts, err := c.Options()
 	return c.Brokers, opts, err
 }

@@ -102,7 +102,7 @@ func TestTheWorkersConnectionCarriesThePassword(t *testing.T) {
 	if err := json.Unmarshal(raw, &got); err != nil || got.Password != "secret" {
 		t.Errorf("%v, %q", err, got.Password)
 	}
-	brokers, opts, err := connectWorker(raw)
+	brokers, opts, err := connectDemoWorker(raw)
 	if err != nil || len(brokers) != 1 || len(opts) != 2 {
 		t.Errorf("brokers %v, %d options, %v", brokers, len(opts), err)
 	}

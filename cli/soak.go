@@ -8,12 +8,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/oncemill/oncemill/internal/problem"
@@ -69,7 +67,9 @@ func soakVerb(env *Env) *cobra.Command {
 	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "decides messages and faults")
 	cmd.Flags().StringVar(&f.report, "report", "", "write the timeline into this HTML file")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "leave topics, group and state, the latter below .oncemill, and say where they are")
-	cmd.AddCommand(soakWorkerVerb(env))
+	cmd.AddCommand(workerVerb(env, "a worker of a soak, which the soak starts and kills by itself", func(ctx context.Context, log *slog.Logger) error {
+		return soak.Work(ctx, env.Stdin, env.Stdout, connectSoakWorker, log, soak.Change{})
+	}))
 	return cmd
 }
 
@@ -101,7 +101,7 @@ func runSoak(ctx context.Context, env *Env, f soakFlags) (err error) {
 	if len(conn.Brokers) == 0 {
 		return env.noBrokers()
 	}
-	if err := env.awaitDemoBrokers(ctx, conn); err != nil {
+	if err := env.awaitOwnBrokers(ctx, conn); err != nil {
 		return err
 	}
 	report := io.WriteCloser(nil)
@@ -111,11 +111,15 @@ func runSoak(ctx context.Context, env *Env, f soakFlags) (err error) {
 		}
 		defer func() { err = errors.Join(err, report.Close()) }()
 	}
-	c, err := soakConfig(env, f, conn)
+	t, err := newTrial(env, "soak", f.keep)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, leaveSoak(env, f, c)) }()
+	defer func() { err = errors.Join(err, leaveSoak(env, t)) }()
+	c, err := soakConfig(env, f, t, conn)
+	if err != nil {
+		return err
+	}
 	show := showSoak(env, f, &c)
 	result, err := soak.Run(ctx, c)
 	show.end(err == nil)
@@ -128,52 +132,19 @@ func runSoak(ctx context.Context, env *Env, f soakFlags) (err error) {
 	return printSoak(env, result)
 }
 
-// soakConfig makes the directory of the soak, and its configuration.
-func soakConfig(env *Env, f soakFlags, conn Connection) (soak.Config, error) {
-	opts, err := conn.Options()
-	if err != nil {
-		return soak.Config{}, err
-	}
-	connection, err := json.Marshal(workerConnection{conn, string(conn.SASL.Password)})
-	if err != nil {
-		return soak.Config{}, err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return soak.Config{}, fmt.Errorf("find this program, to start it again as a worker: %w", err)
-	}
-	// The name is new for each run: it must not meet the topics of another.
-	c := soak.Config{App: "oncemill-soak-" + uuid.NewString()[:8], Seed: f.seed, Length: f.length, Records: f.records,
-		Workers: f.workers, Partitions: f.partitions, Seeds: conn.Brokers, Client: opts, Connection: connection,
-		Reader: &soak.ClientReader{Brokers: conn.Brokers, Options: opts, Patience: env.Timeout}, Contact: env.Timeout, KeepTopics: f.keep,
-		Worker: func() *exec.Cmd {
-			cmd := exec.Command(self, "soak", "worker")
-			cmd.Args[0] = os.Args[0] // the name decides what a program with several names is
-			return cmd
-		}}
-	if env.Verbose {
-		c.Log = env.Stderr
-	}
-	parent := ""
-	if f.keep {
-		parent = env.path(".oncemill")
-		if err := os.MkdirAll(parent, 0o755); err != nil {
-			return c, problem.Wrap(problem.DirectoryUnusable, parent, err)
-		}
-	}
-	if c.Dir, err = os.MkdirTemp(parent, c.App+"-"); err != nil {
-		return c, problem.Wrap(problem.DirectoryUnusable, "directory of the soak", err)
-	}
-	return c, nil
+func soakConfig(env *Env, f soakFlags, t *trial, conn Connection) (soak.Config, error) {
+	worker, opts, connection, err := conn.workers("soak")
+	return soak.Config{App: t.app, Seed: f.seed, Length: f.length, Records: f.records, Workers: f.workers, Partitions: f.partitions,
+		Seeds: conn.Brokers, Client: opts, Connection: connection, Worker: worker, Dir: t.dir, Log: t.log, Contact: env.Timeout, KeepTopics: f.keep,
+		Reader: &soak.ClientReader{Brokers: conn.Brokers, Options: opts, Patience: env.Timeout}}, err
 }
 
 // leaveSoak removes the directory, or says what stays.
-func leaveSoak(env *Env, f soakFlags, c soak.Config) error {
-	if !f.keep {
-		return os.RemoveAll(c.Dir)
+func leaveSoak(env *Env, t *trial) error {
+	if t.keep {
+		env.Talk("kept: the topics that begin with %s, the group of that name, and the state of its workers in %s", t.app, t.dir)
 	}
-	env.Talk("kept: the topics that begin with %s, the group of that name, and the state of its workers in %s", c.App, c.Dir)
-	return nil
+	return t.remove()
 }
 
 // soakShow shows a soak while it runs.
@@ -281,26 +252,11 @@ func printSoak(env *Env, r *soak.Result) error {
 
 func grouped[N int64 | uint64](n N) string { return thousands(fmt.Sprint(n)) }
 
-// soakWorkerVerb is a worker process of a soak.
-func soakWorkerVerb(env *Env) *cobra.Command {
-	return &cobra.Command{
-		Use:    "worker",
-		Short:  "a worker of a soak, which the soak starts and kills by itself",
-		Hidden: true,
-		Args:   cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			logger := slog.New(slog.NewTextHandler(env.Stderr, nil))
-			return soak.Work(cmd.Context(), env.Stdin, env.Stdout, connectSoakWorker, logger, soak.Change{})
-		},
-	}
-}
-
 func connectSoakWorker(raw json.RawMessage) (soak.Connection, error) {
-	var c workerConnection
-	if err := json.Unmarshal(raw, &c); err != nil {
-		return soak.Connection{}, fmt.Errorf("the worker's connection: %w", err)
+	c, err := connectionOf(raw)
+	if err != nil {
+		return soak.Connection{}, err
 	}
-	c.SASL.Password = Secret(c.Password)
 	config, err := c.TLS.ClientTLS()
 	return soak.Connection{Brokers: c.Brokers, TLS: config, SASL: c.SASL.mechanism()}, err
 }

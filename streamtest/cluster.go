@@ -322,6 +322,7 @@ func (c *Cluster) close() {
 		<-time.After(closeTimeout) // clients do not wait for who reads an answer that is late
 	}
 	c.broker.Close()
+	<-time.After(time.Second) // what sleeps in a control function of the broker ends by time, which stands still without this goroutine
 	c.report()
 }
 

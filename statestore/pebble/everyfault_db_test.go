@@ -52,38 +52,47 @@ var errDead = errors.New("the process ended")
 // dbRun is one run of a DB with two tasks on a disk with a fault: commits, checkpoints of both together, a drop, an unfinished
 // checkpoint that the close writes.
 type dbRun struct {
+	*dbProcess // the one that lives
+	heals      bool
+	ends       map[string]int
+	tasks      [2]history
+}
+
+// dbProcess is what ends with a process. What one that has died was about to do may go on beside the one after it, and knows only its own.
+type dbProcess struct {
 	mem    *crashfs.FS
 	fault  *nth
 	lost   int // percent of what was not synced
-	heals  bool
-	ends   map[string]int
-	tasks  [2]history
 	died   chan *crashfs.FS
 	failed chan error // a try of a checkpoint
 	db     *statestore.DB
 }
 
+func newDBProcess(mem *crashfs.FS, fault *nth, lost int) *dbProcess {
+	return &dbProcess{mem: mem, fault: fault, lost: lost, died: make(chan *crashfs.FS, 1)}
+}
+
 // do waits for an operation, or for the end of the process.
-func (r *dbRun) do(operation func() error) error {
+func (p *dbProcess) do(operation func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- operation() }()
 	select {
 	case err := <-done:
 		return err
-	case after := <-r.died:
-		r.died <- after
+	case after := <-p.died:
+		p.died <- after
 		return errDead
 	}
 }
 
-func (r *dbRun) crash() *crashfs.FS {
-	return r.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100 - r.lost, RNG: rand.New(rand.NewPCG(3, 4))})
+func (p *dbProcess) crash() *crashfs.FS {
+	return p.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100 - p.lost, RNG: rand.New(rand.NewPCG(3, 4))})
 }
 
-func (r *dbRun) open() error {
-	engine, err := pebble.Open(pebble.Config{Dir: "/store", FS: errorfs.Wrap(r.mem, r.fault), TableBytes: 4 << 10, CacheBytes: 1 << 20, Fatal: func(string) {
+func (p *dbProcess) open() error {
+	engine, err := pebble.Open(pebble.Config{Dir: "/store", FS: errorfs.Wrap(p.mem, p.fault), TableBytes: 4 << 10, CacheBytes: 1 << 20, Fatal: func(string) {
 		select {
-		case r.died <- r.crash():
+		case p.died <- p.crash():
 		default: // it is dead already
 		}
 		select {} // as dead as a goroutine can be
@@ -93,9 +102,9 @@ func (r *dbRun) open() error {
 	}
 	// A failed checkpoint is tried again when the run has seen the failure.
 	retry := make(chan time.Time)
-	r.failed = make(chan error, 1)
-	failed := r.failed
-	r.db, err = statestore.Open(statestore.Config{
+	p.failed = make(chan error, 1)
+	failed := p.failed
+	p.db, err = statestore.Open(statestore.Config{
 		Engine: engine,
 		After:  func(time.Duration) <-chan time.Time { return retry },
 		Now:    newMinutes(),
@@ -109,6 +118,12 @@ func (r *dbRun) open() error {
 		},
 	})
 	return err
+}
+
+// close is for do: the DB is that of now, whatever process lives when it runs.
+func (p *dbProcess) close() func() error {
+	db := p.db
+	return func() error { return db.Close(context.Background()) }
 }
 
 // newMinutes is a clock that moves on by a minute with each look, so that no retry waits.
@@ -141,9 +156,11 @@ func (r *dbRun) again(what string, operation func() error) error {
 }
 
 // acquire takes a task over, whose state must be the one that was committed last.
-func (r *dbRun) acquire(p int) (task *statestore.Task, err error) {
-	err = r.again("acquire", func() (err error) {
-		task, err = r.db.Acquire(taskID(int32(p)), []*statestore.Declaration{words})
+func (r *dbRun) acquire(p int) (*statestore.Task, error) {
+	db := r.db
+	var task *statestore.Task
+	err := r.again("acquire", func() (err error) {
+		task, err = db.Acquire(taskID(int32(p)), []*statestore.Declaration{words})
 		return err
 	})
 	if err != nil {
@@ -307,7 +324,7 @@ func (r *dbRun) reopen(tasks *[2]*statestore.Task) error {
 		task.Release()
 		tasks[p] = nil
 	}
-	if err := r.do(func() error { return r.db.Close(context.Background()) }); err != nil {
+	if err := r.do(r.close()); err != nil {
 		if !named(err) {
 			return err
 		}
@@ -345,7 +362,6 @@ func (r *dbRun) drop(task *statestore.Task) error {
 
 // run returns an error that says what went wrong.
 func (r *dbRun) run() error {
-	r.died = make(chan *crashfs.FS, 1)
 	for p := range r.tasks {
 		r.tasks[p].versions = []version{{0, contents{}}}
 	}
@@ -360,7 +376,7 @@ func (r *dbRun) run() error {
 	case err != nil && !errors.Is(err, errStays):
 		return err
 	}
-	closing := r.do(func() error { return r.db.Close(context.Background()) })
+	closing := r.do(r.close())
 	switch {
 	case errors.Is(closing, errDead):
 		r.ends["ends the process"]++
@@ -382,8 +398,7 @@ func (r *dbRun) run() error {
 
 // judge opens what a crash left.
 func (r *dbRun) judge(after *crashfs.FS) error {
-	r.mem, r.fault = after, &nth{}
-	r.died = make(chan *crashfs.FS, 1)
+	r.dbProcess = newDBProcess(after, &nth{}, r.lost)
 	if err := r.open(); err != nil {
 		return fmt.Errorf("open after a crash: %w", err)
 	}
@@ -421,9 +436,8 @@ func TestEveryOperationOfTheDiskFailsUnderADB(t *testing.T) {
 		{"a full disk", syscall.ENOSPC, true, false, 100},
 	} {
 		for n := 1; ; n += everyFault {
-			r := &dbRun{mem: crashfs.New(), lost: f.lost, heals: f.heals, ends: ends}
 			fault := &nth{n: n, sticky: f.sticky, err: f.err, counts: func(errorfs.Op) bool { return true }}
-			r.fault = fault
+			r := &dbRun{dbProcess: newDBProcess(crashfs.New(), fault, f.lost), heals: f.heals, ends: ends}
 			var err error
 			leaktest.Abandon(func() { err = r.run() })
 			if err != nil {

@@ -246,9 +246,11 @@ func (r *faultRun) closedAndOpened(e *pebble.Engine) (*pebble.Engine, *crashfs.F
 }
 
 // opened opens the engine, again without the fault if it is refused.
-func (r *faultRun) opened() (e *pebble.Engine, dead *crashfs.FS, err error) {
+func (r *faultRun) opened() (*pebble.Engine, *crashfs.FS, error) {
+	var e *pebble.Engine // not to be looked at once the process is dead
 	open := func() (err error) { e, err = r.open(); return err }
-	if dead, err = r.do(open); err != nil {
+	dead, err := r.do(open)
+	if err != nil {
 		if !named(err) {
 			return nil, nil, fmt.Errorf("open: %w", err)
 		}
@@ -258,8 +260,9 @@ func (r *faultRun) opened() (e *pebble.Engine, dead *crashfs.FS, err error) {
 	}
 	if dead != nil {
 		r.ends["ends the process"]++
+		return nil, dead, err
 	}
-	return e, dead, err
+	return e, nil, err
 }
 
 // refused checks that nothing has changed, and does it again on a healthy disk.

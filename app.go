@@ -99,11 +99,35 @@ func (a *App) Run(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		defer dir.close()
+		defer a.letGo(dir)
 		a.instance = dir.id.Instance
 		return a.runWith(ctx, dir)
 	}
 	return a.runWith(ctx, nil)
+}
+
+// letGo unlocks the directory once the store in it is closed: at once, unless a write takes longer than ShutdownTimeout. It returns a
+// channel that is closed when the directory is unlocked.
+func (a *App) letGo(dir *directory) <-chan struct{} {
+	unlocked := make(chan struct{})
+	letGo := func() {
+		dir.close()
+		close(unlocked)
+	}
+	if a.db == nil {
+		letGo()
+		return unlocked
+	}
+	select {
+	case <-a.db.Closed():
+		letGo()
+	default:
+		go func() {
+			<-a.db.Closed()
+			letGo()
+		}()
+	}
+	return unlocked
 }
 
 func (a *App) claim() error {

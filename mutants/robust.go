@@ -13,6 +13,11 @@ var robustMutants = []mutant{
 		packages: "./statestore/pebble", run: "TestEveryOperationOfTheDiskFails$",
 	},
 	{
+		name: "a directory unlocked before its store is closed", file: "app.go",
+		old: "	if a.db == nil {\n		letGo()", new: "	if true {\n		letGo()",
+		packages: ".", run: "TestADirectoryStaysLockedUntilItsStoreIsClosed",
+	},
+	{
 		name: "an application stops over a store that cannot be opened", file: "app.go",
 		old: "pebble.OpenOrWipe(pebble.Config{Dir: dir.enginePath()", new: "pebble.Open(pebble.Config{Dir: dir.enginePath()",
 		packages: ".", run: "TestAStoreThatCannotBeOpenedIsBegunAnew",

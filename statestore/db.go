@@ -45,6 +45,8 @@ type DB struct {
 
 	wake chan struct{} // to the writer: the queue or closing changed
 	done chan struct{} // closed by the writer at its end
+	// closed is closed when the engine is.
+	closed chan struct{}
 
 	mu struct {
 		sync.Mutex
@@ -78,7 +80,7 @@ func Open(cfg Config) (*DB, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	db := &DB{cfg: cfg, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	db := &DB{cfg: cfg, wake: make(chan struct{}, 1), done: make(chan struct{}), closed: make(chan struct{})}
 	db.pool = delta.NewPool(cfg.MemoryBudget / poolShare)
 	db.mu.tasks = map[TaskID]*taskState{}
 	go db.write()
@@ -86,8 +88,8 @@ func Open(cfg Config) (*DB, error) {
 }
 
 // Close writes the queued checkpoints, one try each, stops the writer and closes the engine. Every task must be released. It
-// makes no checkpoint by itself: what is not queued is replayed from the changelog. If ctx ends first, the writer is
-// still at work; the engine is closed when it has ended.
+// makes no checkpoint by itself: what is not queued is replayed from the changelog. If ctx ends first, the writer or the engine
+// is still at work; Closed tells when they have ended.
 func (db *DB) Close(ctx context.Context) error {
 	db.mu.Lock()
 	if held := db.heldLocked(); len(held) > 0 {
@@ -101,16 +103,17 @@ func (db *DB) Close(ctx context.Context) error {
 	db.mu.closing = true
 	db.mu.Unlock()
 	db.signal()
+	closed := make(chan error, 1)
+	go func() { // ends with the write that takes so long, and nothing else is left of the store then
+		<-db.done
+		closed <- db.close()
+	}()
 	select {
-	case <-db.done:
+	case err := <-closed:
+		return err
 	case <-ctx.Done():
-		go func() { // ends with the write that takes so long, and nothing else is left of the store then
-			<-db.done
-			_ = db.close()
-		}()
 		return ctx.Err()
 	}
-	return db.close()
 }
 
 // close lets everything go. The writer has ended.
@@ -128,8 +131,12 @@ func (db *DB) close() error {
 	db.mu.unwritten = unwritten
 	db.mu.Unlock()
 	db.pool.Trim()
+	defer close(db.closed)
 	return db.cfg.Engine.Close()
 }
+
+// Closed is closed once nothing of the engine is in use any more: by Close, or after it when its ctx has ended first.
+func (db *DB) Closed() <-chan struct{} { return db.closed }
 
 func (db *DB) heldLocked() []TaskID {
 	var held []TaskID

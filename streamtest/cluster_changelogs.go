@@ -9,8 +9,8 @@ import (
 )
 
 // TrimCheckpoints deletes from the changelogs what only a stale store could miss: of each task's checkpoint records, all below the last.
-// A process that has not followed a task for a while has to drop what it holds of it then. It returns what is gone.
-func (c *Cluster) TrimCheckpoints() (gone []Trimmed) {
+// A process that has not followed a task for a while has to drop what it holds of it then. It tells of each trim before it is made.
+func (c *Cluster) TrimCheckpoints(tell func(Trimmed)) {
 	c.t.Helper()
 	c.trace.fault("superseded checkpoint records are deleted")
 	for _, s := range c.plan.Subs {
@@ -24,15 +24,14 @@ func (c *Cluster) TrimCheckpoints() (gone []Trimmed) {
 		}
 		for partition, offset := range last {
 			from := c.broker.PartitionInfo(st.Changelog, partition).LogStartOffset
+			if from < offset {
+				tell(Trimmed{SubTopology: s.Name, Topic: st.Changelog, Partition: partition, From: from, To: offset})
+			}
 			if err := c.broker.DeleteRecords(st.Changelog, partition, offset); err != nil {
 				c.t.Errorf("streamtest: delete the records of %s/%d below %d: %v", st.Changelog, partition, offset, err)
 			}
-			if from < offset {
-				gone = append(gone, Trimmed{SubTopology: s.Name, Topic: st.Changelog, Partition: partition, From: from, To: offset})
-			}
 		}
 	}
-	return gone
 }
 
 // Trimmed are the offsets that a changelog has lost: those of From, and below To.

@@ -145,8 +145,7 @@ func TestRestoreAfterMarkersWereCutSinceItsBegin(t *testing.T) {
 		log := c.Broker().PartitionInfo("ledger-commands-markers-changelog", 0)
 		cut := a.CallAt(string(step.ListEnds), 1, func() {})
 		var once atomic.Bool
-		c.Broker().ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
-			c.Broker().KeepControl()
+		watchEach(c, func(*kmsg.FetchRequest) {
 			if cut.Reached() && once.CompareAndSwap(false, true) {
 				c.Broker().SleepControl(func() {
 					if err := c.Broker().DeleteRecords("ledger-commands-markers-changelog", 0, log.LogStartOffset+1); err != nil {
@@ -154,7 +153,6 @@ func TestRestoreAfterMarkersWereCutSinceItsBegin(t *testing.T) {
 					}
 				})
 			}
-			return nil, nil, false
 		})
 		a.Start()
 		c.Pass(time.Minute)

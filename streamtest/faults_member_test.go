@@ -17,14 +17,11 @@ import (
 func lateJoin(c *streamtest.Cluster) (came chan struct{}, let func()) {
 	var open atomic.Bool
 	came, release := make(chan struct{}, 100), make(chan struct{})
-	c.Broker().ControlKey(int16(kmsg.JoinGroup), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		c.Broker().KeepControl()
-		j := req.(*kmsg.JoinGroupRequest)
+	watchEach(c, func(j *kmsg.JoinGroupRequest) {
 		if !open.Load() && j.InstanceID != nil && *j.InstanceID == "a-0" && j.MemberID != "" {
 			came <- struct{}{}
 			c.Broker().SleepControl(func() { <-release })
 		}
-		return nil, nil, false
 	})
 	return came, func() {
 		open.Store(true)

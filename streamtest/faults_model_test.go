@@ -24,21 +24,27 @@ func TestRestoreThatAnotherOwnerOvertakes(t *testing.T) {
 	play(t, with(func(cfg *oncemill.Config) { cfg.SessionTimeout = 10 * time.Second }), func(s *scene) {
 		frozen := s.a.FreezeAt(string(step.ListEnds), 1)
 		s.a.Restart(0)
-		frozen.Await()
-		fetched := s.a.Steps(string(step.FetchOffsets))
-		held, let := lateJoin(s.c)
-		b := s.c.Start("b")
-		<-held
-		s.c.Until("b to have the task", func() bool { return b.Steps(string(step.Start)) == 1 })
-		s.send(account("n", "k", "add 1"))
-		s.c.AwaitCommitted("events", 4)
-		frozen.Thaw()
-		let()
-		s.c.Until("the restore of a to look again", func() bool { return s.a.Steps(string(step.FetchOffsets)) > fetched })
-		s.c.Pass(2 * time.Minute)
-		s.goesOn("p0", "p1")
-		s.ranOnce("m0", "n", "p0", "p1")
+		s.overtaken(frozen)
 	})
+}
+
+// overtaken has b take the task and commit, while a restore of a is frozen and its member has not joined again. Then a goes on.
+func (s *scene) overtaken(frozen *streamtest.StepHook) {
+	s.t.Helper()
+	frozen.Await()
+	fetched := s.a.Steps(string(step.FetchOffsets))
+	held, let := lateJoin(s.c)
+	b := s.c.Start("b")
+	<-held
+	s.c.Until("b to have the task", func() bool { return b.Steps(string(step.Start)) == 1 })
+	s.send(account("n", "k", "add 1"))
+	s.c.AwaitCommitted("events", 4)
+	frozen.Thaw()
+	s.c.Until("the restore of a to look again", func() bool { return s.a.Steps(string(step.FetchOffsets)) > fetched })
+	let()
+	s.c.Pass(2 * time.Minute)
+	s.goesOn("p0", "p1")
+	s.ranOnce("m0", "n", "p0", "p1")
 }
 
 // TestRestoreThatIsOvertakenAndCompacted: while a restore stands still another owner commits, and compaction removes the checkpoint record
@@ -51,20 +57,7 @@ func TestRestoreThatIsOvertakenAndCompacted(t *testing.T) {
 		s.a.LoseDisk()
 		without := s.withoutCounter()
 		s.a.Start()
-		frozen.Await()
-		fetched := s.a.Steps(string(step.FetchOffsets))
-		held, let := lateJoin(s.c)
-		b := s.c.Start("b")
-		<-held
-		s.c.Until("b to have the task", func() bool { return b.Steps(string(step.Start)) == 1 })
-		s.send(account("n", "k", "add 1"))
-		s.c.AwaitCommitted("events", 4)
-		frozen.Thaw()
-		s.c.Until("the restore of a to look again", func() bool { return s.a.Steps(string(step.FetchOffsets)) > fetched })
-		let()
-		s.c.Pass(2 * time.Minute)
-		s.goesOn("p0", "p1")
-		s.ranOnce("m0", "n", "p0", "p1")
+		s.overtaken(frozen)
 		if !*without {
 			s.t.Fatal("nobody asked where the log begins")
 		}
@@ -76,26 +69,18 @@ func (s *scene) withoutCounter() (told *bool) {
 	const log = "ledger-commands-task-changelog"
 	told = new(bool)
 	end := s.c.Broker().PartitionInfo(log, 0).HighWatermark
-	s.c.Broker().ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		s.c.Broker().KeepControl()
-		list := req.(*kmsg.ListOffsetsRequest)
+	onEach(s.c, func(list *kmsg.ListOffsetsRequest) kmsg.Response {
 		asks := func(t kmsg.ListOffsetsRequestTopic) bool { return t.Topic == log && t.Partitions[0].Timestamp == -2 }
 		if *told || !slices.ContainsFunc(list.Topics, asks) {
-			return nil, nil, false
+			return nil
 		}
 		*told = true
-		resp := list.ResponseKind().(*kmsg.ListOffsetsResponse)
-		for _, topic := range list.Topics {
-			out := kmsg.NewListOffsetsResponseTopic()
-			out.Topic = topic.Topic
-			part := kmsg.NewListOffsetsResponseTopicPartition()
-			if part.Partition, part.Offset = topic.Partitions[0].Partition, 0; topic.Topic == log {
-				part.Offset = end
+		return listed(list, func(topic string, _ kmsg.ListOffsetsRequestTopicPartition) int64 {
+			if topic == log {
+				return end
 			}
-			out.Partitions = append(out.Partitions, part)
-			resp.Topics = append(resp.Topics, out)
-		}
-		return resp, nil, true
+			return 0
+		})
 	})
 	return told
 }

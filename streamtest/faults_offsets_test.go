@@ -181,22 +181,19 @@ func TestAcceptedEndOfATruncatedInputIsCommittedFirst(t *testing.T) {
 // shortened makes the brokers report an end of a topic, as after an election that lost its last records. The other inputs of
 // its task are empty.
 func shortened(c *streamtest.Cluster, topic string, end int64) {
-	c.Broker().ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		c.Broker().KeepControl()
-		list := req.(*kmsg.ListOffsetsRequest)
-		resp, hit := list.ResponseKind().(*kmsg.ListOffsetsResponse), false
-		for _, asked := range list.Topics {
-			t := kmsg.NewListOffsetsResponseTopic()
-			t.Topic = asked.Topic
-			p := kmsg.NewListOffsetsResponseTopicPartition()
-			p.Partition, p.Offset = asked.Partitions[0].Partition, 0
-			if asked.Topic == topic && asked.Partitions[0].Timestamp == -1 {
-				p.Offset, hit = end, true
+	onEach(c, func(list *kmsg.ListOffsetsRequest) kmsg.Response {
+		hit := false
+		resp := listed(list, func(t string, of kmsg.ListOffsetsRequestTopicPartition) int64 {
+			if t != topic || of.Timestamp != -1 {
+				return 0
 			}
-			t.Partitions = append(t.Partitions, p)
-			resp.Topics = append(resp.Topics, t)
+			hit = true
+			return end
+		})
+		if !hit {
+			return nil
 		}
-		return resp, nil, hit
+		return resp
 	})
 }
 
@@ -376,17 +373,16 @@ func TestOffsetFetchThatOmitsAPartition(t *testing.T) {
 			t.Fatal(err)
 		}
 		fetching, omitted := a.CallAt(string(step.FetchOffsets), 1, func() {}), 0
-		c.Broker().ControlKey(int16(kmsg.OffsetFetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			c.Broker().KeepControl()
-			if !fetching.Reached() || omitted > 0 || req.(*kmsg.OffsetFetchRequest).Groups[0].MemberID != nil { // the group client asks, too
-				return nil, nil, false
+		onEach(c, func(req *kmsg.OffsetFetchRequest) kmsg.Response {
+			if !fetching.Reached() || omitted > 0 || req.Groups[0].MemberID != nil { // the group client asks, too
+				return nil
 			}
 			omitted++
 			resp := req.ResponseKind().(*kmsg.OffsetFetchResponse)
 			g := kmsg.NewOffsetFetchResponseGroup()
 			g.Group = "pass"
 			resp.Groups = append(resp.Groups, g)
-			return resp, nil, true
+			return resp
 		})
 		a.Start()
 		c.Pass(time.Minute)

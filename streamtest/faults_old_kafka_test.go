@@ -56,18 +56,13 @@ func TestR7EveryCommitNamesMemberAndGeneration(t *testing.T) {
 	l := newLedger(ledgerOptions{})
 	l.simulate(t, streamtest.ClusterOptions{}, func(t *testing.T, c *streamtest.Cluster) {
 		commits, bad := 0, 0
-		c.Broker().ControlKey(int16(kmsg.TxnOffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			c.Broker().KeepControl()
-			r := req.(*kmsg.TxnOffsetCommitRequest)
+		watchEach(c, func(r *kmsg.TxnOffsetCommitRequest) {
 			if commits++; r.MemberID == "" || r.Generation < 0 || r.InstanceID == nil || len(r.Topics) == 0 {
 				bad++
 			}
-			return nil, nil, false
 		})
-		c.Broker().ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
-			c.Broker().KeepControl()
+		watchEach(c, func(*kmsg.OffsetCommitRequest) {
 			bad++ // a commit outside of a transaction
-			return nil, nil, false
 		})
 		a := c.Start("a")
 		c.Produce("commands", account("m0", "k", "add 1"), account("m1", "k", "alarm x 5"))

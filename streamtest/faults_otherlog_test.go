@@ -86,18 +86,16 @@ func TestOnlyProcessedRecordsAreDeleted(t *testing.T) {
 	streamtest.Simulate(t, streamtest.ClusterOptions{Topology: s.topo}, func(t *testing.T, c *streamtest.Cluster) {
 		var mu sync.Mutex
 		cuts := map[int32]int64{}
-		c.Broker().ControlKey(int16(kmsg.DeleteRecords), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			c.Broker().KeepControl()
+		watchEach(c, func(req *kmsg.DeleteRecordsRequest) {
 			mu.Lock()
 			defer mu.Unlock()
-			for _, topic := range req.(*kmsg.DeleteRecordsRequest).Topics {
+			for _, topic := range req.Topics {
 				for _, p := range topic.Partitions {
 					if topic.Topic == byProductTopic {
 						cuts[p.Partition] = max(cuts[p.Partition], p.Offset)
 					}
 				}
 			}
-			return nil, nil, false
 		})
 		c.Start("a")
 		for i := range 6 {

@@ -91,20 +91,11 @@ func TestInputThatLostItsEndAndHasGrownAgain(t *testing.T) {
 	playStopped(t, setting{}, func(s *scene, _ *kadm.Client) {
 		s.send(adds("new", "k", 4)...) // in the real log the first of them lies at offset 2, below the position
 		s.c.MoveLeaders()
-		s.c.Broker().ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			s.c.Broker().KeepControl()
-			r := req.(*kmsg.OffsetForLeaderEpochRequest)
-			if r.Topics[0].Topic != "commands" {
-				return nil, nil, false
+		onEach(s.c, func(epochs *kmsg.OffsetForLeaderEpochRequest) kmsg.Response {
+			if epochs.Topics[0].Topic != "commands" {
+				return nil
 			}
-			resp := r.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
-			tp := kmsg.NewOffsetForLeaderEpochResponseTopic()
-			tp.Topic = "commands"
-			p := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
-			p.LeaderEpoch, p.EndOffset = r.Topics[0].Partitions[0].LeaderEpoch, 2
-			tp.Partitions = append(tp.Partitions, p)
-			resp.Topics = append(resp.Topics, tp)
-			return resp, nil, true
+			return epochsEnd(epochs, 2)
 		})
 	}, func(s *scene) {
 		s.c.Pass(time.Minute)

@@ -25,12 +25,10 @@ import (
 
 // refusing makes the brokers refuse every batch of outputs that holds the text outside of a dead letter.
 func refusing(c *streamtest.Cluster, text string) {
-	c.Broker().ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		c.Broker().KeepControl()
-		p := req.(*kmsg.ProduceRequest)
+	onEach(c, func(p *kmsg.ProduceRequest) kmsg.Response {
 		refused := false
 		if p.TransactionID == nil {
-			return nil, nil, false // the test's own
+			return nil // the test's own
 		}
 		for _, topic := range p.Topics {
 			for _, part := range topic.Partitions {
@@ -39,20 +37,11 @@ func refusing(c *streamtest.Cluster, text string) {
 			}
 		}
 		if !refused {
-			return nil, nil, false
+			return nil
 		}
-		resp := p.ResponseKind().(*kmsg.ProduceResponse)
-		for _, topic := range p.Topics {
-			t := kmsg.NewProduceResponseTopic()
-			t.Topic, t.TopicID = topic.Topic, topic.TopicID
-			for _, part := range topic.Partitions {
-				answer := kmsg.NewProduceResponseTopicPartition()
-				answer.Partition, answer.ErrorCode = part.Partition, kerr.InvalidRecord.Code
-				t.Partitions = append(t.Partitions, answer)
-			}
-			resp.Topics = append(resp.Topics, t)
-		}
-		return resp, nil, true
+		return produced(p, func(_ kmsg.ProduceRequestTopic, out *kmsg.ProduceResponseTopicPartition) {
+			out.ErrorCode = kerr.InvalidRecord.Code
+		})
 	})
 }
 

@@ -192,25 +192,12 @@ func TestKillBetweenTheDropAndTheRestore(t *testing.T) {
 // task's at once, as a restore does of what was committed, or to those who ask for one, as it does of the local state.
 func (s *scene) endEpochs(all bool) (asked *int) {
 	asked = new(int)
-	s.c.Broker().ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		s.c.Broker().KeepControl()
-		epochs := req.(*kmsg.OffsetForLeaderEpochRequest)
+	onEach(s.c, func(epochs *kmsg.OffsetForLeaderEpochRequest) kmsg.Response {
 		if epochs.Topics[0].Topic == "commands" || (len(epochs.Topics) > 1) != all {
-			return nil, nil, false
+			return nil
 		}
 		*asked++
-		resp := epochs.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
-		for _, topic := range epochs.Topics {
-			out := kmsg.NewOffsetForLeaderEpochResponseTopic()
-			out.Topic = topic.Topic
-			for _, p := range topic.Partitions {
-				part := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
-				part.Partition, part.LeaderEpoch, part.EndOffset = p.Partition, p.LeaderEpoch, 0
-				out.Partitions = append(out.Partitions, part)
-			}
-			resp.Topics = append(resp.Topics, out)
-		}
-		return resp, nil, true
+		return epochsEnd(epochs, 0)
 	})
 	return asked
 }
@@ -313,31 +300,20 @@ func TestAChangelogThatLosesItsEndUnderARunningTask(t *testing.T) {
 			play(t, setting{}, func(s *scene) {
 				n, id := s.c.Transactions("commands_0"), s.c.Broker().TopicInfo(balancesLog).TopicID
 				done := false
-				s.c.Broker().ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
-					s.c.Broker().KeepControl()
-					p := req.(*kmsg.ProduceRequest)
+				onEach(s.c, func(p *kmsg.ProduceRequest) kmsg.Response {
 					balances := func(t kmsg.ProduceRequestTopic) bool { return t.Topic == balancesLog || t.TopicID == id }
 					if done || p.TransactionID == nil || !slices.ContainsFunc(p.Topics, balances) {
-						return nil, nil, false
+						return nil
 					}
 					done = true
-					resp := p.ResponseKind().(*kmsg.ProduceResponse)
-					for _, topic := range p.Topics {
-						out := kmsg.NewProduceResponseTopic()
-						out.Topic, out.TopicID = topic.Topic, topic.TopicID
-						for _, partition := range topic.Partitions {
-							at := kmsg.NewProduceResponseTopicPartition()
-							at.Partition, at.BaseOffset = partition.Partition, 100
-							if balances(topic) {
-								at.BaseOffset = 0
-							} else if fails {
-								at.ErrorCode = kerr.TransactionAbortable.Code
-							}
-							out.Partitions = append(out.Partitions, at)
+					return produced(p, func(topic kmsg.ProduceRequestTopic, out *kmsg.ProduceResponseTopicPartition) {
+						switch out.BaseOffset = 100; {
+						case balances(topic):
+							out.BaseOffset = 0
+						case fails:
+							out.ErrorCode = kerr.TransactionAbortable.Code
 						}
-						resp.Topics = append(resp.Topics, out)
-					}
-					return resp, nil, true
+					})
 				})
 				s.send(account("after", "k", "add 1"))
 				s.wantRefused(problem.StateBehind, "lost its end")

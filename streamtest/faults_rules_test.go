@@ -193,28 +193,19 @@ func watchAssignment(c *streamtest.Cluster) (seen *[]string) {
 			*seen = append(*seen, what)
 		}
 	}
-	watch := func(key kmsg.Key, see func(req kmsg.Request)) {
-		c.Broker().ControlKey(int16(key), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			c.Broker().KeepControl()
-			see(req)
-			return nil, nil, false
-		})
-	}
 	log := c.Broker().TopicInfo(balancesLog)
-	watch(kmsg.InitProducerID, func(kmsg.Request) { note("fence") })
-	watch(kmsg.OffsetFetch, func(req kmsg.Request) {
-		note(fmt.Sprintf("offsets, stable %v", req.(*kmsg.OffsetFetchRequest).RequireStable))
+	watchEach(c, func(*kmsg.InitProducerIDRequest) { note("fence") })
+	watchEach(c, func(req *kmsg.OffsetFetchRequest) {
+		note(fmt.Sprintf("offsets, stable %v", req.RequireStable))
 	})
-	watch(kmsg.ListOffsets, func(req kmsg.Request) {
-		r := req.(*kmsg.ListOffsetsRequest)
+	watchEach(c, func(r *kmsg.ListOffsetsRequest) {
 		for _, topic := range r.Topics {
 			if topic.Topic == balancesLog && topic.Partitions[0].Timestamp == -1 {
 				note(fmt.Sprintf("end, isolation %d", r.IsolationLevel))
 			}
 		}
 	})
-	watch(kmsg.Fetch, func(req kmsg.Request) {
-		r := req.(*kmsg.FetchRequest)
+	watchEach(c, func(r *kmsg.FetchRequest) {
 		for _, topic := range r.Topics {
 			if topic.Topic == balancesLog || topic.TopicID == log.TopicID {
 				note(fmt.Sprintf("read, isolation %d", r.IsolationLevel))

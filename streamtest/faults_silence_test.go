@@ -114,13 +114,11 @@ func TestRestoreFromOneSlowBroker(t *testing.T) {
 		a.LoseDisk()
 		slow, hits := leader(balancesLog), 0
 		a.Start()
-		c.Broker().ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
-			c.Broker().KeepControl()
+		watchEach(c, func(*kmsg.FetchRequest) {
 			if c.Broker().CurrentNode() == slow && hits == 0 && a.Steps(string(step.ListEnds)) > 1 {
 				hits++
 				c.Broker().SleepControl(func() { <-time.After(4 * time.Second) })
 			}
-			return nil, nil, false
 		})
 		c.Produce("commands", account("after", "k", "add 1"))
 		c.AwaitCommitted("events", 4)
@@ -134,9 +132,7 @@ func TestRestoreFromOneSlowBroker(t *testing.T) {
 
 // slowFetches lets each answer to a Fetch take a while: the client asks again at once after a refusal, and a refusal costs nothing here.
 func slowFetches(c *streamtest.Cluster) {
-	c.Broker().ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
-		c.Broker().KeepControl()
+	watchEach(c, func(*kmsg.FetchRequest) {
 		c.Broker().SleepControl(func() { <-time.After(20 * time.Millisecond) })
-		return nil, nil, false
 	})
 }

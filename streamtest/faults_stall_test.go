@@ -36,28 +36,21 @@ func TestChangelogThatLosesItsEndDuringARestore(t *testing.T) {
 		end := s.c.Broker().PartitionInfo(balancesLog, 0).HighWatermark
 		// the old leader answers with an end that the next one does not have
 		done := false
-		s.c.Broker().ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			s.c.Broker().KeepControl()
-			list := req.(*kmsg.ListOffsetsRequest)
+		onEach(s.c, func(list *kmsg.ListOffsetsRequest) kmsg.Response {
 			if done || len(list.Topics) == 0 || list.Topics[0].Partitions[0].Timestamp != -1 {
-				return nil, nil, false
+				return nil
 			}
-			ours := false
-			resp := list.ResponseKind().(*kmsg.ListOffsetsResponse)
-			for _, asked := range list.Topics {
-				tp := kmsg.NewListOffsetsResponseTopic()
-				tp.Topic = asked.Topic
-				p := kmsg.NewListOffsetsResponseTopicPartition()
-				p.Partition = asked.Partitions[0].Partition
-				p.Offset = s.c.Broker().PartitionInfo(asked.Topic, p.Partition).HighWatermark
-				if asked.Topic == balancesLog {
-					p.Offset, ours = end+2, true
+			resp := listed(list, func(topic string, of kmsg.ListOffsetsRequestTopicPartition) int64 {
+				if topic == balancesLog {
+					done = true
+					return end + 2
 				}
-				tp.Partitions = append(tp.Partitions, p)
-				resp.Topics = append(resp.Topics, tp)
+				return s.c.Broker().PartitionInfo(topic, of.Partition).HighWatermark
+			})
+			if !done {
+				return nil
 			}
-			done = ours
-			return resp, nil, ours
+			return resp
 		})
 		frozen.Thaw()
 		s.c.Pass(2 * time.Minute)

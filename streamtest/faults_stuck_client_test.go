@@ -50,21 +50,21 @@ func TestAClientThatSkipsABatchForEver(t *testing.T) {
 				c.Settle()
 
 				held, release := map[int16]bool{}, make(chan struct{})
-				hold := func(key kmsg.Key) {
-					c.Broker().ControlKey(int16(key), func(req kmsg.Request) (kmsg.Response, error, bool) {
-						c.Broker().KeepControl()
-						if p, ok := req.(*kmsg.ProduceRequest); held[req.Key()] || ok && p.TransactionID == nil { // of the test itself
-							return nil, nil, false
-						}
-						held[req.Key()] = true
-						c.Broker().SleepControl(func() { <-release })
-						return nil, nil, false
-					})
+				hold := func(req kmsg.Request) {
+					if held[req.Key()] {
+						return
+					}
+					held[req.Key()] = true
+					c.Broker().SleepControl(func() { <-release })
 				}
-				hold(kmsg.Produce)
+				watchEach(c, func(req *kmsg.ProduceRequest) {
+					if req.TransactionID != nil { // not of the test itself
+						hold(req)
+					}
+				})
 				c.Produce("in", streamtest.Text("k", "left"))
 				c.Pass(500 * time.Millisecond) // the broker has the request, and does not answer
-				hold(kmsg.AddPartitionsToTxn)
+				watchEach(c, func(req *kmsg.AddPartitionsToTxnRequest) { hold(req) })
 				c.Produce("in", streamtest.Text("k", "left"), streamtest.Text("k", "right"))
 				c.Pass(200 * time.Millisecond)
 				a.Isolate()
@@ -133,25 +133,14 @@ func TestAProducerThatBeginsAnewWithinATransaction(t *testing.T) {
 			t.Fatalf("%d records are on the right, not one that is not committed beside the other", n)
 		}
 		refused := false
-		c.Broker().ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			p := req.(*kmsg.ProduceRequest)
-			c.Broker().KeepControl()
+		onEach(c, func(p *kmsg.ProduceRequest) kmsg.Response {
 			if p.TransactionID == nil || refused {
-				return nil, nil, false
+				return nil
 			}
 			refused = true
-			resp := p.ResponseKind().(*kmsg.ProduceResponse)
-			for _, topic := range p.Topics {
-				at := kmsg.NewProduceResponseTopic()
-				at.Topic, at.TopicID = topic.Topic, topic.TopicID
-				for _, partition := range topic.Partitions {
-					old := kmsg.NewProduceResponseTopicPartition()
-					old.Partition, old.ErrorCode, old.LogStartOffset = partition.Partition, kerr.InvalidProducerEpoch.Code, 100
-					at.Partitions = append(at.Partitions, old)
-				}
-				resp.Topics = append(resp.Topics, at)
-			}
-			return resp, nil, true
+			return produced(p, func(_ kmsg.ProduceRequestTopic, out *kmsg.ProduceResponseTopicPartition) {
+				out.ErrorCode, out.LogStartOffset = kerr.InvalidProducerEpoch.Code, 100
+			})
 		})
 		c.Produce("in", streamtest.Text("k", "left 2"))
 		c.Pass(10 * time.Second)

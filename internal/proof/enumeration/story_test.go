@@ -150,12 +150,17 @@ func through(r *run) {
 
 // aborts is a transaction that the brokers refuse.
 func aborts(r *run) {
+	refused(r, "abort", func() *kfake.FaultHandle { return r.c.Refuse(kmsg.TxnOffsetCommit, kerr.InvalidProducerEpoch, 1) })
+}
+
+// refused is the story of a message during which something is refused.
+func refused(r *run, phase string, refuse func() *kfake.FaultHandle) {
 	begin(r, m0)
-	r.enter("abort")
-	refused := r.c.Refuse(kmsg.TxnOffsetCommit, kerr.InvalidProducerEpoch, 1)
+	r.enter(phase)
+	refusal := refuse()
 	r.send(m2)
 	r.settled()
-	r.ended("the refusal", refused.Hits)
+	r.ended("the refusal", refusal.Hits)
 }
 
 // unknown is a transaction whose answer does not come.
@@ -174,22 +179,14 @@ func unknown(r *run) {
 
 // gone is a topic that a broker does not know for a moment.
 func gone(r *run) {
-	begin(r, m0)
-	r.enter("gone")
-	refused := r.c.Broker().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "events", Err: kerr.UnknownTopicOrPartition, Count: 6})
-	r.send(m2)
-	r.settled()
-	r.ended("the refusal", refused.Hits)
+	refused(r, "gone", func() *kfake.FaultHandle {
+		return r.c.Broker().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "events", Err: kerr.UnknownTopicOrPartition, Count: 6})
+	})
 }
 
 // doubt is an input that seems to have lost records.
 func doubt(r *run) {
-	begin(r, m0)
-	r.enter("doubt")
-	refused := r.c.Refuse(kmsg.Fetch, kerr.OffsetOutOfRange, 1)
-	r.send(m2)
-	r.settled()
-	r.ended("the refusal", refused.Hits)
+	refused(r, "doubt", func() *kfake.FaultHandle { return r.c.Refuse(kmsg.Fetch, kerr.OffsetOutOfRange, 1) })
 }
 
 // expired is a process that comes back after longer than tombstones are kept.

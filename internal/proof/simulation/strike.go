@@ -52,7 +52,8 @@ func (r *run) strike(f Fault) strikeResult {
 	case Coordinators:
 		r.c.MoveCoordinators()
 	case Trim:
-		r.watch.trimmed(r.c.TrimCheckpoints())
+		r.c.TrimCheckpoints(r.watch.trims)
+		r.watch.trimmed()
 	case Lose, Late:
 		return r.lose(f)
 	case Refuse:

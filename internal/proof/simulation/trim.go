@@ -8,18 +8,24 @@ import (
 	"github.com/oncemill/oncemill/streamtest"
 )
 
-// trimmed is told what a trim has deleted. It counts for the restores that are under way.
-func (w *watch) trimmed(gone []streamtest.Trimmed) {
+// trims is told what a trim is about to delete. It counts for the restores that are under way, or begin before it is over.
+func (w *watch) trims(g streamtest.Trimmed) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, g := range gone {
-		task := fmt.Sprintf("%s_%d", g.SubTopology, g.Partition)
-		for _, p := range w.mu.procs {
-			if p.opening[task] {
-				p.trims[task] = append(p.trims[task], g)
-			}
+	task := fmt.Sprintf("%s_%d", g.SubTopology, g.Partition)
+	w.mu.trimming[task] = append(w.mu.trimming[task], g)
+	for _, p := range w.mu.procs {
+		if p.opening[task] {
+			p.trims[task] = append(p.trims[task], g)
 		}
 	}
+}
+
+// trimmed is told that all of them are over.
+func (w *watch) trimmed() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.mu.trimming)
 }
 
 // trimmedUnder reports that a process has ended because a trim took from under a restore what that was about to read. The restore cannot

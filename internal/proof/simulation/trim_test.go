@@ -14,6 +14,10 @@ func TestOnlyATrimUnderARestoreExcusesIt(t *testing.T) {
 	t.Parallel()
 	const problemText = "position %d is gone, the log starts at %d"
 	gone := streamtest.Trimmed{SubTopology: "s", Topic: "log", Partition: 3, From: 4, To: 9}
+	trim := func(w *watch) {
+		w.trims(gone)
+		w.trimmed()
+	}
 	lost := func(place string, position int64) error {
 		return fmt.Errorf("worker 0: %w", problem.New(problem.RestoreFailed, place, problemText, position, 9))
 	}
@@ -22,7 +26,7 @@ func TestOnlyATrimUnderARestoreExcusesIt(t *testing.T) {
 	}
 	under := func(w *watch) {
 		to(w, "a", "s_3", metrics.TaskRestoring)
-		w.trimmed([]streamtest.Trimmed{gone})
+		trim(w)
 		to(w, "a", "s_3", metrics.TaskClosed)
 	}
 	for name, c := range map[string]struct {
@@ -41,20 +45,29 @@ func TestOnlyATrimUnderARestoreExcusesIt(t *testing.T) {
 		"no error of ours":      {under, fmt.Errorf(problemText, 4, 9), false},
 		"another process": {func(w *watch) {
 			to(w, "b", "s_3", metrics.TaskRestoring)
-			w.trimmed([]streamtest.Trimmed{gone})
+			trim(w)
 		}, lost("log/3", 4), false},
 		"another task": {func(w *watch) {
 			to(w, "a", "s_2", metrics.TaskRestoring)
-			w.trimmed([]streamtest.Trimmed{gone})
+			trim(w)
 		}, lost("log/3", 4), false},
 		"a trim before it": {func(w *watch) {
-			w.trimmed([]streamtest.Trimmed{gone})
+			trim(w)
 			to(w, "a", "s_3", metrics.TaskRestoring)
 		}, lost("log/3", 4), false},
+		"a trim that is not over yet": {func(w *watch) {
+			w.trims(gone)
+			to(w, "a", "s_3", metrics.TaskRestoring)
+		}, lost("log/3", 4), true},
+		"a restore that ends before the trim is over": {func(w *watch) {
+			to(w, "a", "s_3", metrics.TaskRestoring)
+			w.trims(gone)
+			to(w, "a", "s_3", metrics.TaskClosed)
+		}, lost("log/3", 4), true},
 		"a trim after it": {func(w *watch) {
 			to(w, "a", "s_3", metrics.TaskRestoring)
 			to(w, "a", "s_3", metrics.TaskRunning)
-			w.trimmed([]streamtest.Trimmed{gone})
+			trim(w)
 		}, lost("log/3", 4), false},
 		"a trim under the one before": {func(w *watch) {
 			under(w)

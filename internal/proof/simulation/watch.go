@@ -19,7 +19,9 @@ type watch struct {
 		met   map[Situation]int
 		tasks map[string]*taskSeen
 		procs map[string]*processSeen
-		tails []tail
+		// trimming are the trims that are being made, by task.
+		trimming map[string][]streamtest.Trimmed
+		tails    []tail
 	}
 }
 
@@ -57,6 +59,7 @@ type tail struct {
 func newWatch() *watch {
 	w := &watch{}
 	w.mu.met, w.mu.tasks, w.mu.procs = map[Situation]int{}, map[string]*taskSeen{}, map[string]*processSeen{}
+	w.mu.trimming = map[string][]streamtest.Trimmed{}
 	return w
 }
 
@@ -215,7 +218,7 @@ func (w *watch) taskChanged(process string, e *metrics.TaskStateChange) {
 	switch e.To {
 	case metrics.TaskRestoring:
 		p.opening[e.Task] = true
-		delete(p.trims, e.Task)
+		p.trims[e.Task] = slices.Clone(w.mu.trimming[e.Task])
 	case metrics.TaskRunning:
 		delete(p.opening, e.Task)
 		t.runs[process] = e.Worker

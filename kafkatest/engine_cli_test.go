@@ -125,7 +125,7 @@ func checkedBy(t *testing.T, verify *command) map[string]int64 {
 			}
 		}
 	}
-	if err := json.Unmarshal(verify.out.Bytes(), &report); err != nil || len(report.Data.Checks) != 9 {
+	if err := json.Unmarshal(verify.out.Bytes(), &report); err != nil || len(report.Data.Checks) != 10 {
 		t.Fatalf("%v, %d checks\n%s", err, len(report.Data.Checks), &verify.out)
 	}
 	checked := map[string]int64{}

@@ -12,10 +12,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/proof/judge"
 	"github.com/oncemill/oncemill/internal/proof/soak"
 	"github.com/oncemill/oncemill/kafkatest/kafkaproc"
@@ -144,6 +146,13 @@ func TestSoakOnTransactionVersion1(t *testing.T) {
 	runSoak(t, c)
 }
 
+// sawABrokenTransaction says that the engine refused to go on because of what an aborted transaction had: what the store of parked records, or
+// the end of a changelog, said. The workers then never come to the end, and the judge has no word.
+func sawABrokenTransaction(err error) bool {
+	return problem.CodeOf(err) == problem.ChildEnded &&
+		(strings.Contains(err.Error(), string(problem.InvariantBroken)) || strings.Contains(err.Error(), string(problem.StateBehind)))
+}
+
 // TestSoakFindsCheats runs workers that cheat. The judge must find each, as what it is.
 func TestSoakFindsCheats(t *testing.T) {
 	want := map[string][]judge.Kind{
@@ -158,6 +167,10 @@ func TestSoakFindsCheats(t *testing.T) {
 			c := soakConfig(t, shared, 20*time.Second, cheat)
 			c.Workers, c.Records, c.Counts, c.Log = 2, 4_000, soak.Counts{soak.Kill: 4, soak.Restart: 2}, io.Discard
 			result, err := soak.Run(t.Context(), c)
+			if cheat == soakproc.Breaking && sawABrokenTransaction(err) {
+				t.Log(err)
+				return
+			}
 			if err != nil {
 				t.Fatal(err)
 			}

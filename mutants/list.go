@@ -227,7 +227,7 @@ var engineMutants = []mutant{
 		return e.wrap(err)
 	}
 	stats, err := e.db.IngestWithStats(ctx, s.paths)`,
-		packages: "./statestore/pebble", run: "Test",
+		packages: "./statestore/pebble", run: "TestAFailedIngestChangesNothing",
 	},
 	{
 		name:     "output id without the scope",

@@ -239,7 +239,7 @@ func (s *soak) begun(ctx context.Context) error {
 // readWorkers is the cure of what does not come to its end.
 const readWorkers = "run it again with -v, and read what the workers say"
 
-// mostDeaths is how often each process may end by itself until the first start of all is given up.
+// mostDeaths is how often each process may end by itself until the first start of all is given up, or the drain.
 const mostDeaths = 5
 
 func (s *soak) tasks() int { return len(s.kafka.plan.Subs) * int(s.Partitions) }
@@ -280,6 +280,7 @@ func (s *soak) drain(ctx context.Context) error {
 	var before []place
 	moved, saw := time.Now(), ""
 	var calm time.Time
+	deaths := len(s.fleet.ended())
 	for {
 		if err := errors.Join(s.replayer.failed(), s.kafka.Client.Flush(ctx), s.replayer.writer.Flush(ctx)); err != nil {
 			return err
@@ -300,6 +301,9 @@ func (s *soak) drain(ctx context.Context) error {
 				return nil
 			}
 			saw = waits
+		}
+		if ended := s.fleet.ended(); len(ended)-deaths > mostDeaths*s.Workers {
+			return ended[len(ended)-1]
 		}
 		if time.Since(moved) > stillTimeout {
 			return s.stuck(saw)

@@ -27,6 +27,7 @@ var changes = map[string]Change{
 	// Ids are remembered for a moment only: copies run again.
 	"forgetful": {Options: func(o *proof.Options) { o.Window = 2 * time.Millisecond }},
 	"broken":    {Options: func(o *proof.Options) { o.Window = -1 }},
+	"mortal":    {Options: func(o *proof.Options) { o.OnHandle = func(int, string, string) { os.Exit(3) } }},
 }
 
 func TestMain(m *testing.M) {
@@ -110,6 +111,16 @@ func TestWorkersThatCannotStartEndTheSoakWithTheirWords(t *testing.T) {
 	_, err := Run(t.Context(), c)
 	if problem.CodeOf(err) != problem.ChildEnded {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestWorkersThatDieOfTheTrafficEndTheDrain(t *testing.T) {
+	t.Parallel()
+	_, c := small(t, "mortal")
+	c.Counts = Counts{}
+	result, err := Run(t.Context(), c)
+	if problem.CodeOf(err) != problem.ChildEnded || len(result.Ended) <= mostDeaths*c.Workers {
+		t.Errorf("got %v, %d processes ended", err, len(result.Ended))
 	}
 }
 

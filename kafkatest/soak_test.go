@@ -146,6 +146,12 @@ func TestSoakOnTransactionVersion1(t *testing.T) {
 	runSoak(t, c)
 }
 
+// TestSoakOnOneBroker is the soak with the older transaction protocol on one broker, which is left alone: all other faults there are.
+func TestSoakOnOneBroker(t *testing.T) {
+	cluster := ownCluster(t, kafkaproc.Config{HeapMB: 512, TransactionVersion: 1, Extra: shortSessions})
+	runSoak(t, soakConfig(t, cluster, shortSoakOfOldProtocol))
+}
+
 // sawABrokenTransaction says that the engine refused to go on because of what an aborted transaction had: what the store of parked records, or
 // the end of a changelog, said. The workers then never come to the end, and the judge has no word.
 func sawABrokenTransaction(err error) bool {

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,7 +43,7 @@ const (
 	shortSoak              = 75 * time.Second
 	shortSoakOfOldProtocol = 45 * time.Second
 	shortRate              = 600 // messages a second
-	longRate               = 2_000_000 / (20 * 60)
+	longRate               = 2_000_000.0 / (20 * 60)
 )
 
 // soakConfig is a soak on a cluster.
@@ -67,7 +68,7 @@ func soakConfig(t *testing.T, cluster *kafkaproc.Cluster, length time.Duration, 
 		},
 	}
 	if *soakLength > 0 && len(cheat) == 0 {
-		c.Length, c.Records = *soakLength, int64(soakLength.Seconds()*longRate)
+		c.Length, c.Records = *soakLength, int64(math.Ceil(soakLength.Seconds()*longRate))
 	}
 	if *soakRecords > 0 && len(cheat) == 0 {
 		c.Records = *soakRecords

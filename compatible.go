@@ -24,7 +24,7 @@ func (a *App) checkDirectory(dir *directory) (dropped []string, err error) {
 	a.remembers = true
 	changes := graph.Diff(dir.id.Fingerprint, a.fingerprint)
 	for _, c := range changes {
-		a.cfg.Logger.Info("the topology has changed", "level", c.Level, "what", c.What)
+		a.cfg.Logger.Info("the topology has changed", "change", c.Level, "what", c.What)
 	}
 	return graph.Dropped(changes, a.cfg.AcceptChanges), graph.Refusal(changes, a.cfg.AcceptChanges)
 }

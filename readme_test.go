@@ -75,13 +75,12 @@ func TestReadmeWalkthrough(t *testing.T) {
 	programs := blocks(t, "go")
 	w.source("payments", programs[0])
 	lines := strings.Split(strings.TrimSpace(sh[terminals+1]), "\n")
-	first, background := strings.CutSuffix(lines[0], "./payments &")
-	if !background || first != "go mod tidy && go build && " {
-		t.Fatalf("the first line is %q", lines[0])
+	if lines[0] != "go mod tidy && go build" || lines[1] != "./payments &" {
+		t.Fatalf("the first lines are %q", lines[:2])
 	}
 	stop := w.start("payments")
 	got := ""
-	for _, line := range lines[1:] {
+	for _, line := range lines[2:] {
 		got = w.shell(line)
 	}
 	if shape(got) != shape(blocks(t, "text")[1]) {
@@ -96,7 +95,7 @@ func TestReadmeWalkthrough(t *testing.T) {
 	stop()
 
 	// The same as a command with verbs.
-	w.source("payments", withVerbs(t, programs[0], programs[1]))
+	w.source("payments", withVerbs(t, programs[0], programs[2]))
 	lines = strings.Split(strings.TrimSpace(sh[terminals+2]), "\n")
 	if lines[0] != "go mod tidy && go build" {
 		t.Fatalf("it is not built: %q", lines[0])
@@ -105,6 +104,30 @@ func TestReadmeWalkthrough(t *testing.T) {
 		if !strings.HasPrefix(line, "./payments run ") { // the scripts of package cli run jobs
 			w.shell(line)
 		}
+	}
+}
+
+// The test that the README shows of its program runs and passes; and fails when the program confirms a payment twice.
+func TestReadmeTest(t *testing.T) {
+	programs := blocks(t, "go")
+	dir := t.TempDir()
+	main, test := filepath.Join(dir, "main.go"), filepath.Join(dir, "main_test.go")
+	run := func(program string) error {
+		for path, text := range map[string]string{main: program, test: programs[1]} {
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, err := exec.Command("go", "test", main, test).CombinedOutput()
+		t.Logf("%s", out)
+		return err
+	}
+	if err := run(programs[0]); err != nil {
+		t.Error(err)
+	}
+	careless := strings.Replace(programs[0], "err != nil || order.Paid", "err != nil", 1)
+	if err := run(careless); careless == programs[0] || err == nil {
+		t.Error("it passes as well when each message confirms the payment")
 	}
 }
 

@@ -106,5 +106,8 @@ func unknownJob(env *Env, cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return usageError(cmd, Usage("which job? %s", known))
 	}
+	if env.App == nil {
+		known += "; a topology of yours needs a program of yours, see cli.Main"
+	}
 	return usageError(cmd, Usage("there is no job %q: %s", args[0], known))
 }

@@ -92,7 +92,8 @@ var builtin = []Verb{demoVerb, runVerb, dedupVerb, topologyVerb, verifyVerb, dev
 	soakVerb, benchVerb, configVerb, versionVerb, completionVerb}
 
 // Main runs the command line of this process until it is done or interrupted, and returns the exit code. app is nil for the
-// built-in command. The first SIGINT or SIGTERM asks for a clean stop, the second one ends the process at once. A standard
+// built-in command. The first SIGINT or SIGTERM asks for a clean stop, one that comes half a second later or more ends the process at
+// once: what stops a process may signal it and its group, which is one wish. A standard
 // output that nobody reads any more ends it, too, as soon as something is written, and in good order: the signal of the
 // system would leave temporary directories and child processes behind.
 func Main(app *App, args ...string) int {
@@ -104,11 +105,23 @@ func Main(app *App, args ...string) int {
 	go func() { // lives as long as the process
 		<-signals
 		stop()
-		<-signals
+		awaitAnother(signals)
 		fmt.Fprintln(os.Stderr, "ended at once: as after any crash, nothing is lost, and the next start replays a little more")
 		os.Exit(ExitInterrupted)
 	}()
 	return Run(ctx, System(app), args...)
+}
+
+// oneWish is how long after a signal another one says the same.
+const oneWish = 500 * time.Millisecond
+
+// awaitAnother returns with the first signal that is another wish than the one that has just come.
+func awaitAnother(signals <-chan os.Signal) {
+	for asked := time.Now(); ; {
+		if <-signals; time.Since(asked) >= oneWish {
+			return
+		}
+	}
 }
 
 // Run runs one command line in the given world and returns the exit code.
@@ -186,6 +199,9 @@ func wrapArgs(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {
+				if _, operands, named := strings.Cut(cmd.Use, " "); named && len(args) == 0 {
+					err = fmt.Errorf("name it: %s %s", cmd.CommandPath(), operands)
+				}
 				return usageError(cmd, err)
 			}
 			return nil

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -101,7 +102,7 @@ func produce(ctx context.Context, env *Env, topic string, f produceFlags) error 
 		return err
 	}
 	defer client.Close()
-	if terminal(env.Stderr) {
+	if in, ok := env.Stdin.(*os.File); ok && isTerminal(in) {
 		env.Talk("reading records from standard input, one to a line")
 	}
 	s := &sender{client: client, flags: f, headers: headers}

@@ -60,7 +60,7 @@ func soakVerb(env *Env) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runSoak(cmd.Context(), env, f) },
 	}
-	cmd.Flags().DurationVar(&f.length, "for", soakLength, "how long messages flow and faults come; draining and judging come on top")
+	cmd.Flags().DurationVar(&f.length, "for", soakLength, "how long messages flow and faults come, one minute or more; draining and judging come on top")
 	cmd.Flags().Int64Var(&f.records, "records", 0, "messages (default: 100,000 for each minute)")
 	cmd.Flags().IntVar(&f.workers, "workers", soakWorkers, "worker processes, besides those that join")
 	cmd.Flags().Int32Var(&f.partitions, "partitions", soakPartitions, "partitions of each topic")

@@ -50,7 +50,7 @@ func verifyVerb(env *Env) *cobra.Command {
 		Long:  verifyLong,
 		Example: examples(env,
 			"verify"+name+" -B localhost:9092", "the topics, also of an application that runs",
-			"verify"+name+" -B localhost:9092 --state .oncemill/app", "and the state directory of a stopped one",
+			"verify"+name+" -B localhost:9092 --state DIRECTORY", "and the state directory of a stopped one",
 			"verify"+name+" -B localhost:9092 --execute", "and everything run once more"),
 	}
 	eachJob(env, cmd, func(cmd *cobra.Command, job Job) {
@@ -65,7 +65,7 @@ func verifyVerb(env *Env) *cobra.Command {
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return verifyJob(cmd.Context(), env, job, f) }
 	},
 		"-B localhost:9092", "the topics, also of an application that runs",
-		"-B localhost:9092 --state .oncemill/app", "and the state directory of a stopped one",
+		"-B localhost:9092 --state DIRECTORY", "and the state directory of a stopped one",
 		"-B localhost:9092 --execute", "and everything run once more")
 	return cmd
 }

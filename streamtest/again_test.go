@@ -306,3 +306,25 @@ func TestQueueBehindAParkedRecordIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// A test that closes its driver is repeated and compared as well.
+func TestRepeatOfATestThatClosesItsDriver(t *testing.T) {
+	runs := 0
+	streamtest.Repeat(t, streamtest.Options{}, func(t *testing.T, o streamtest.Options) {
+		runs++
+		topo, sums := totals()
+		d, err := streamtest.Open(topo, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		d.Pipe("amounts", amount("m1", "anna", 5), amount("m1", "anna", 5), amount("m2", "anna", 2))
+		d.Commit()
+		if sum, _ := streamtest.Get(d, sums, "anna"); sum != 7 || d.Err() != nil {
+			t.Errorf("the sum is %d; %v", sum, d.Err())
+		}
+	})
+	if runs < 20 {
+		t.Errorf("it ran %d times", runs)
+	}
+}

@@ -252,6 +252,9 @@ func (d *Driver) Close() {
 		d.abort()
 		d.fail(d.checkState())
 	}
+	if d.opts.repeat != nil && d.err == nil {
+		d.remember()
+	}
 	d.closed = true
 	d.fail(d.shutdown())
 }

@@ -75,7 +75,7 @@ func Refusal(changes []Change, accepted []string) error {
 		}
 		text := fmt.Sprintf("%s. Cure: %s", c.What, c.Cure)
 		if c.Accept != "" {
-			text += fmt.Sprintf("; or accept %q", c.Accept)
+			text += fmt.Sprintf("; or accept it: Config.AcceptChanges %s", c.Accept)
 		}
 		refused = append(refused, errors.New(text))
 	}

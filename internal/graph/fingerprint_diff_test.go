@@ -323,7 +323,7 @@ func TestRefusalNamesEveryChangeThatIsNotAccepted(t *testing.T) {
 	if s := err.Error(); strings.Contains(s, "first") || strings.Contains(s, "harmless") || !strings.Contains(s, "second. Cure: undo it too") {
 		t.Errorf("%s", s)
 	}
-	if err := graph.Refusal(changes, nil); !strings.Contains(err.Error(), `or accept "drop-store:first"`) {
+	if err := graph.Refusal(changes, nil); !strings.Contains(err.Error(), `or accept it: Config.AcceptChanges drop-store:first`) {
 		t.Errorf("%v", err)
 	}
 	if err := graph.Refusal(changes[:2], []string{"drop-store:first"}); err != nil {

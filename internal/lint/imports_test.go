@@ -166,6 +166,12 @@ const root = "../.."
 
 func eachFile(t *testing.T, fn func(path string)) {
 	t.Helper()
+	eachNamed(t, ".go", fn)
+}
+
+// eachNamed calls fn with each file whose name ends so.
+func eachNamed(t *testing.T, suffix string, fn func(path string)) {
+	t.Helper()
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -173,7 +179,7 @@ func eachFile(t *testing.T, fn func(path string)) {
 		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." && path != root || d.Name() == "testdata") {
 			return filepath.SkipDir
 		}
-		if strings.HasSuffix(path, ".go") {
+		if strings.HasSuffix(path, suffix) {
 			fn(path)
 		}
 		return nil

@@ -32,8 +32,8 @@ func TestStateDirectoryOfAnotherTopologyIsRefusedWithTheDifference(t *testing.T)
 		topo  *topology.Topology
 		words []string
 	}{
-		"store renamed": {countingInto("owner", "sums"), []string{"1 changes", `store "counts"`, "sums", `"drop-store:counts"`}},
-		"no store":      {stateless("owner"), []string{`store "counts"`, `"drop-store:counts"`}},
+		"store renamed": {countingInto("owner", "sums"), []string{"1 changes", `store "counts"`, "sums", `Config.AcceptChanges drop-store:counts`}},
+		"no store":      {stateless("owner"), []string{`store "counts"`, `Config.AcceptChanges drop-store:counts`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			changed := cfg

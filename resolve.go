@@ -117,7 +117,7 @@ func (s *session) abort(ctx context.Context) error {
 	if err := s.client.AbortBufferedRecords(bounded); err != nil {
 		return err
 	}
-	if err := s.client.EndTransaction(bounded, kgo.TryAbort); err != nil {
+	if err := s.endTransaction(bounded, kgo.TryAbort); err != nil {
 		return err
 	}
 	// One that was fenced begins no transaction any more: before transaction.version 2, brokers call one so whose transaction they

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -37,6 +38,8 @@ type session struct {
 	group   string
 	txnID   string
 	oldTxns bool // transaction.version below 2: AddOffsetsToTxn is needed
+	// unanswered belongs to the client; it counts with oldTxns.
+	unanswered *unansweredEnds
 
 	written map[*running][]task.Written // of the last confirmed transaction
 
@@ -84,7 +87,7 @@ const (
 // by the broker, and whatever it still sends is refused (R6).
 func newSession(ctx context.Context, w *worker) (*session, error) {
 	s := &session{w: w, group: w.app.plan.App, txnID: w.txnID, oldTxns: w.app.transactionVersion < 2}
-	s.promises = &promises{}
+	s.promises, s.unanswered = &promises{}, &unansweredEnds{}
 	s.promise = s.promises.kept // once: a method value for each record would be an allocation for each
 	cfg := w.app.cfg
 	opts := append(cfg.clientOptions("data"),
@@ -104,7 +107,7 @@ func newSession(ctx context.Context, w *worker) (*session, error) {
 		kgo.FetchMaxWait(fetchWait), kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
 	)
 	if s.oldTxns {
-		opts = append(opts, kgo.MaxVersions(oldTransactionVersions()))
+		opts = append(opts, kgo.MaxVersions(oldTransactionVersions()), kgo.WithHooks(s.unanswered))
 	}
 	if err := w.at(step.Fence); err != nil {
 		return nil, err
@@ -341,7 +344,33 @@ func (s *session) end(ctx context.Context) error {
 	defer s.w.awaits("the commit of a transaction of " + s.txnID)()
 	ctx, cancel := context.WithTimeout(ctx, s.w.app.cfg.TransactionTimeout)
 	defer cancel()
-	return s.client.EndTransaction(ctx, kgo.TryCommit)
+	return s.endTransaction(ctx, kgo.TryCommit)
+}
+
+// unansweredEnds counts requests to end a transaction that may have reached the brokers and were not answered. It is a hook of the client.
+type unansweredEnds struct{ n atomic.Int64 }
+
+// OnBrokerE2E implements kgo.HookBrokerE2E.
+func (u *unansweredEnds) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, pair kgo.BrokerE2E) {
+	if key == int16(kmsg.EndTxn) && pair.Err() != nil {
+		u.n.Add(1)
+	}
+}
+
+// errAskedAgain: the client asked again, and got an answer; what it asked first may still arrive.
+var errAskedAgain = errors.New("a request to end the transaction was not answered: before transaction.version 2 it could end the next one, which therefore has another epoch")
+
+// endTransaction ends a transaction so that nothing which is under way can end the next one. From transaction.version 2 on each
+// transaction has an epoch of its own (KIP-890); before, one has the epoch of those before it, unless the producer is initialised.
+func (s *session) endTransaction(ctx context.Context, how kgo.TransactionEndTry) error {
+	before := s.unanswered.n.Load()
+	if err := s.client.EndTransaction(ctx, how); err != nil {
+		return err
+	}
+	if s.unanswered.n.Load() != before {
+		return errAskedAgain
+	}
+	return nil
 }
 
 // confirm applies a transaction that is known to be committed.

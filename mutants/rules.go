@@ -113,6 +113,8 @@ var ruleMutants = []mutant{
 		".", "TestAMarkerOfANewer"),
 	change("transactions have the timeout of the client", "session.go", "		kgo.TransactionTimeout(cfg.TransactionTimeout),\n", "",
 		"./streamtest", "TestHandlerThatIsTooSlowAlone"),
+	change("a late EndTxn ends the next transaction of an old broker", "session.go", "	if s.unanswered.n.Load() != before {", "	if false && s.unanswered.n.Load() != before {",
+		"./streamtest", "TestLateEndOfATransaction"),
 	change("old brokers are not told the group of the offsets", "txnoffsets.go", "	if s.oldTxns {\n		if err", "	if false {\n		if err",
 		"./streamtest", "TestBrokersWithout"),
 	change("a member is new with every start", "worker.go", `instance := fmt.Sprintf("%s-%d", app.instance, index)`, `instance := fmt.Sprintf("%s-%d-%d", app.instance, index, time.Now().UnixNano())`,

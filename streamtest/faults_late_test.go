@@ -53,3 +53,47 @@ func TestLateOffsetCommit(t *testing.T) {
 		})
 	}
 }
+
+// TestLateEndOfATransaction: a request to commit is lost on its way; the client asks again and is answered; then the first request arrives,
+// within the next transaction. Brokers with transaction.version 2 refuse it. Older ones would end the next one too early, in two parts, of
+// which one is committed: with them the next one must have another epoch.
+func TestLateEndOfATransaction(t *testing.T) {
+	t.Parallel()
+	for _, brokers := range []struct {
+		name     string
+		options  []kfake.Opt
+		resolved int // transactions whose producer is initialised again
+	}{{"transaction.version 2", nil, 0}, {"older", []kfake.Opt{kfake.MaxVersions(kversion.V3_6_0())}, 1}} {
+		t.Run(brokers.name, func(t *testing.T) {
+			l := newLedger(ledgerOptions{})
+			l.simulate(t, streamtest.ClusterOptions{BrokerOptions: brokers.options}, func(t *testing.T, c *streamtest.Cluster) {
+				a := c.Start("a")
+				c.Produce("commands", adds("m", "k", 3)...)
+				c.AwaitCommitted("events", 3)
+				late := c.Lose(streamtest.Loss{Key: kmsg.EndTxn, Process: "a", Request: true, Delay: 3 * time.Second})
+				c.Produce("commands", account("n0", "k", "add 1"))
+				c.AwaitCommitted("events", 4)
+				frozen := a.FreezeAt(string(step.CommitOffsets), 1)
+				c.Produce("commands", account("n1", "k", "remind x 20"))
+				frozen.Await() // its records are with the brokers, its offsets are not
+				c.Pass(5 * time.Second)
+				if n := len(c.Committed("events")); n != 4 || late.Hits() != 1 {
+					t.Errorf("%d requests were late, and %d outputs are committed", late.Hits(), n)
+				}
+				if got := a.Steps(string(step.Resolve)); got != brokers.resolved {
+					t.Errorf("%d transactions were resolved, want %d", got, brokers.resolved)
+				}
+				a.Kill(100)
+				frozen.Thaw()
+				a.Start()
+				c.Produce("commands", account("n0", "k", "add 1"), account("n2", "k", "add 1"))
+				c.AwaitCommitted("events", 7) // and the timer
+				j := l.judge(c)
+				j.ring("k", "x")
+				l.verify(t, c, j)
+				l.wantRunsOf(t, "n0", 1)
+				l.wantRunsOf(t, "n2", 1)
+			})
+		})
+	}
+}

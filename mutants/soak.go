@@ -29,7 +29,7 @@ var soakMutants = []mutant{
 	},
 	{
 		name: "the end of a transaction is awaited without a bound", file: "session.go",
-		old: `	return s.client.EndTransaction(ctx, kgo.TryCommit)`, new: `	return s.client.EndTransaction(s.w.ctx, kgo.TryCommit)`,
+		old: `	return s.endTransaction(ctx, kgo.TryCommit)`, new: `	return s.endTransaction(s.w.ctx, kgo.TryCommit)`,
 		packages: "./streamtest", run: "TestACoordinatorThatNeverEndsATransaction",
 	},
 	{

@@ -325,7 +325,8 @@ func (j *restoreJob) overtaken(ctx context.Context) (bool, error) {
 	return true, j.writeChunk(ctx)
 }
 
-// compare is the last word on a restore: behind means that the changelog lacks what the offsets say was committed.
+// compare is the last word on a restore: behind means that the changelog lacks what the offsets say was committed. Ahead of them it
+// is not believed, whatever the brokers' protocol: its other topics may have lost what it has.
 func (j *restoreJob) compare() error {
 	j.at = j.position()
 	if j.ours && j.at.N == 0 && j.meta.End(j.sub.ByKind(statestore.KindTask, -1).Changelog) == 0 {
@@ -334,13 +335,8 @@ func (j *restoreJob) compare() error {
 	switch {
 	case j.ours && j.at.N < j.meta.N:
 		return problem.New(problem.StateBehind, j.id.String(), "restored to transaction %d, committed is %d", j.at.N, j.meta.N)
-	case j.ours && j.at.N > j.meta.N && j.w.app.transactionVersion < 2:
-		// An offset commit that arrived late, in a later transaction of the same epoch (KIP-890), has set the offsets back. The
-		// changelog is right, and the positions in it.
-		j.w.log.Warn("committed offsets are behind the state: an older offset commit arrived late, as it may with brokers of this transaction.version; the state is right",
-			"task", j.id, "state", j.at.N, "committed", j.meta.N)
-	case j.ours && j.at.N > j.meta.N:
-		return problem.New(problem.InvariantBroken, j.id.String(), "restored to transaction %d, committed is %d", j.at.N, j.meta.N)
+	case j.ours && j.at.N > j.meta.N: // a part of a transaction is committed, or the offsets were set back with their metadata
+		return problem.New(problem.InvariantBroken, j.id.String(), "restored to transaction %d, committed is %d", j.at.N, j.meta.N).WithCure("%s", j.trustState())
 	}
 	if j.at.N > 0 {
 		j.state.SetPosition(j.at)

@@ -92,15 +92,15 @@ func (j *restoreJob) startOf(in graph.Input, log inputLog) (int64, error) {
 		at.TopicID, at.Next, at.LeaderEpoch = id, first, -1
 		return first, nil
 	}
-	m, ours, err := task.DecodeMetadata(c.Metadata)
+	_, ours, err := task.DecodeMetadata(c.Metadata)
 	switch {
 	case err != nil:
 		return 0, err
 	case c.Offset < 0:
 		return 0, problem.New(problem.OffsetMissing, place, "state exists up to %d, but the group has no offset", at.Next).
 			WithCure("stop all instances; %s", j.setOffset(in.Topic, at.Next))
-	case ours && c.Offset != at.Next && m.N >= j.at.N || ours && c.Offset > at.Next: // compare knows whether it may be an older one
-		return 0, problem.New(problem.InvariantBroken, place, "transaction %d: committed offset %d, state at %d", j.at.N, c.Offset, at.Next)
+	case ours && c.Offset != at.Next:
+		return 0, problem.New(problem.InvariantBroken, place, "transaction %d: committed offset %d, state at %d", j.at.N, c.Offset, at.Next).WithCure("%s", j.trustState())
 	case c.Offset > at.Next && !cfg.AcceptSkip:
 		return 0, problem.New(problem.OffsetAhead, place, "the offset was moved to %d, the state is at %d", c.Offset, at.Next).
 			WithCure("stop all instances; %s; or skip the records between with Config.AcceptSkip", j.setOffset(in.Topic, at.Next))
@@ -125,6 +125,15 @@ func (j *restoreJob) startOf(in graph.Input, log inputLog) (int64, error) {
 			WithCure("restore the topic; or, if that cannot be, name %q in Config.AcceptRecreated: what was written from its end on is processed as new", in.Topic)
 	}
 	return next, nil
+}
+
+// trustState says how an operator who has put back older offsets, with their metadata, goes on with the state.
+func (j *restoreJob) trustState() string {
+	text := "If a tool has set the offsets of the group back, as a restored backup does: stop all instances"
+	for _, in := range j.at.Inputs {
+		text += "; " + j.setOffset(in.Topic, in.Next)
+	}
+	return text + ". Otherwise a part of a transaction may be committed and the rest not: keep the state directory, the topics and the logs as they are for the report"
 }
 
 // setOffset is the command that moves the position of an input.

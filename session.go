@@ -39,7 +39,7 @@ type session struct {
 	txnID   string
 	oldTxns bool // transaction.version below 2: AddOffsetsToTxn is needed
 	// unanswered belongs to the client; it counts with oldTxns.
-	unanswered *unansweredEnds
+	unanswered *unanswered
 
 	written map[*running][]task.Written // of the last confirmed transaction
 
@@ -87,7 +87,7 @@ const (
 // by the broker, and whatever it still sends is refused (R6).
 func newSession(ctx context.Context, w *worker) (*session, error) {
 	s := &session{w: w, group: w.app.plan.App, txnID: w.txnID, oldTxns: w.app.transactionVersion < 2}
-	s.promises, s.unanswered = &promises{}, &unansweredEnds{}
+	s.promises, s.unanswered = &promises{}, &unanswered{}
 	s.promise = s.promises.kept // once: a method value for each record would be an allocation for each
 	cfg := w.app.cfg
 	opts := append(cfg.clientOptions("data"),
@@ -347,27 +347,28 @@ func (s *session) end(ctx context.Context) error {
 	return s.endTransaction(ctx, kgo.TryCommit)
 }
 
-// unansweredEnds counts requests to end a transaction that may have reached the brokers and were not answered. It is a hook of the client.
-type unansweredEnds struct{ n atomic.Int64 }
+// unanswered counts requests of a transaction that may have reached the brokers and were not answered: those that would harm the next one.
+// (A batch that comes twice is told by its sequence, and to add a partition twice does nothing.) It is a hook of the client.
+type unanswered struct{ n atomic.Int64 }
 
 // OnBrokerE2E implements kgo.HookBrokerE2E.
-func (u *unansweredEnds) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, pair kgo.BrokerE2E) {
-	if key == int16(kmsg.EndTxn) && pair.Err() != nil {
+func (u *unanswered) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, pair kgo.BrokerE2E) {
+	if (key == int16(kmsg.EndTxn) || key == int16(kmsg.TxnOffsetCommit)) && pair.Err() != nil {
 		u.n.Add(1)
 	}
 }
 
 // errAskedAgain: the client asked again, and got an answer; what it asked first may still arrive.
-var errAskedAgain = errors.New("a request to end the transaction was not answered: before transaction.version 2 it could end the next one, which therefore has another epoch")
+var errAskedAgain = errors.New("a request was not answered and sent again: before transaction.version 2 the first one could hit the next transaction, which therefore has another epoch")
 
-// endTransaction ends a transaction so that nothing which is under way can end the next one. From transaction.version 2 on each
-// transaction has an epoch of its own (KIP-890); before, one has the epoch of those before it, unless the producer is initialised.
+// endTransaction ends a transaction so that nothing which is under way can end the next one, or commit offsets in it. From
+// transaction.version 2 on each transaction has an epoch of its own (KIP-890); before, one has the epoch of those before it, unless the
+// producer is initialised.
 func (s *session) endTransaction(ctx context.Context, how kgo.TransactionEndTry) error {
-	before := s.unanswered.n.Load()
 	if err := s.client.EndTransaction(ctx, how); err != nil {
 		return err
 	}
-	if s.unanswered.n.Load() != before {
+	if s.unanswered.n.Load() > 0 { // of this transaction: the client of an earlier one was replaced
 		return errAskedAgain
 	}
 	return nil

@@ -175,7 +175,7 @@ func (w *worker) giveUp(err error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), heartbeatInterval)
 	defer cancel()
-	if abortErr := w.session.abort(ctx); abortErr != nil {
+	if abortErr := w.session.abort(ctx); abortErr != nil && !errors.Is(abortErr, errAskedAgain) {
 		w.log.Info("the open transaction was not aborted; the broker does it", "err", abortErr)
 	}
 	return err

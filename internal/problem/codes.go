@@ -148,7 +148,7 @@ var entries = []Entry{
 	{OffsetAhead, "the committed offset was moved beyond the state's position", "move it back, or accept the skip with Config.AcceptSkip", "The records between would never be processed."},
 	{Fenced, "another instance took over", "none needed if a new instance was started; else give each instance its own id", ""},
 	{CommitUnresolved, "the outcome of a transaction is not known yet", "none needed: it is resolved before anything else is processed", ""},
-	{OldTransactions, "the brokers run an old transaction protocol", "upgrade to transaction.version=2 (Kafka 4.0 or later)", "Before KIP-890 a late offset commit can hit a later transaction."},
+	{OldTransactions, "the brokers run an old transaction protocol", "upgrade to transaction.version=2 (Kafka 4.0 or later)", "Before KIP-890 a request that arrives late can hit a later transaction; after one that was not answered, the producer takes a new epoch."},
 	{GroupRefused, "the consumer group refused the member", "see the cause", ""},
 	{TransactionAborted, "a transaction was aborted", "none needed: the records are processed again", ""},
 	{ShutdownTimeout, "the shutdown deadline passed", "raise Config.ShutdownTimeout", "What was not committed is processed again after the restart."},

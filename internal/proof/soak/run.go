@@ -71,8 +71,7 @@ type soak struct {
 }
 
 // Run runs a soak. That something is wrong is no error; an error is what kept it from its end, and then the Result has what is
-// known until there. Kinds of faults that the brokers cannot have are left out: BrokerKill without Config.Brokers; Late before
-// transaction.version 2, where a request that is delivered late can hit a later transaction (KIP-890), which no client can help.
+// known until there. BrokerKill is left out without Config.Brokers.
 //
 // The topics and the group are deleted in the end, whatever happened, unless Config.KeepTopics; the directory is left to the
 // caller.
@@ -142,7 +141,7 @@ func (s *soak) replicas() int16 {
 func (s *soak) leaveOut() {
 	wanted := Counts{}
 	for kind, n := range s.Counts {
-		if kind == BrokerKill && s.Brokers == nil || kind == Late && s.result.Transactions < 2 || n == 0 {
+		if kind == BrokerKill && s.Brokers == nil || n == 0 {
 			continue
 		}
 		wanted[kind] = n

@@ -5,9 +5,11 @@ package kafkatest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"os/exec"
@@ -30,7 +32,7 @@ var (
 	soakLength   = flag.Duration("soak", 0, "length of the soaks; 0: about a minute each")
 	soakRecords  = flag.Int64("soak.records", 0, "messages of each soak; 0: 2 million in 20 minutes, 600 a second in the short form")
 	soakSeed     = flag.Uint64("soak.seed", 1, "decides traffic and faults of the soaks")
-	soakTimeline = flag.String("soak.timeline", "", "directory for the timelines, the logs of the workers and, if something is wrong, their state")
+	soakTimeline = flag.String("soak.timeline", "", "directory for the timelines, the logs of the workers and, if something is wrong, their state and the logs of the brokers")
 )
 
 // soakProgram is the worker's, built once for all tests.
@@ -77,13 +79,16 @@ func soakConfig(t *testing.T, cluster *kafkaproc.Cluster, length time.Duration, 
 }
 
 // runSoak runs a soak that must be clean, and leaves its timeline.
-func runSoak(t *testing.T, c soak.Config) {
+func runSoak(t *testing.T, cluster *kafkaproc.Cluster, c soak.Config) {
 	t.Helper()
 	dir := *soakTimeline
 	if dir == "" {
 		dir = t.TempDir()
 	} else if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
+	} else {
+		c.KeepTopics = true
+		t.Cleanup(func() { keepEvidence(t, filepath.Join(dir, c.App), cluster, c.Dir) })
 	}
 	log, err := os.Create(filepath.Join(dir, c.App+".log"))
 	if err != nil {
@@ -111,10 +116,31 @@ func runSoak(t *testing.T, c soak.Config) {
 	for _, ended := range result.Ended {
 		t.Error(ended)
 	}
-	if t.Failed() && *soakTimeline != "" {
-		if err := os.CopyFS(filepath.Join(dir, c.App+".state"), os.DirFS(c.Dir)); err != nil {
-			t.Error(err)
+}
+
+// keepEvidence keeps, of a soak that failed, the state of the workers, and what the brokers wrote: their own logs, and those of all topics,
+// also of __transaction_state and __consumer_offsets. The brokers are killed, so that all of it is of one moment.
+func keepEvidence(t *testing.T, to string, cluster *kafkaproc.Cluster, state string) {
+	if !t.Failed() {
+		return
+	}
+	for i := range cluster.Brokers() {
+		if err := cluster.Broker(i).Kill(); err != nil {
+			t.Log(err) // it may be down already
 		}
+	}
+	errs := []error{os.CopyFS(to+".state", os.DirFS(state))}
+	brokers := os.DirFS(cluster.Dir())
+	errs = append(errs, fs.WalkDir(brokers, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".log" { // an index is full of holes
+			return err
+		}
+		kept := filepath.Join(to+".brokers", path)
+		data, err := fs.ReadFile(brokers, path)
+		return errors.Join(err, os.MkdirAll(filepath.Dir(kept), 0o755), os.WriteFile(kept, data, 0o600))
+	}))
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -135,7 +161,7 @@ func TestSoakOnThreeBrokers(t *testing.T) {
 	cluster := ownCluster(t, kafkaproc.Config{Brokers: 3, HeapMB: 384, Extra: shortSessions})
 	c := soakConfig(t, cluster, shortSoak)
 	c.Brokers = soakproc.Brokers{Cluster: cluster}
-	runSoak(t, c)
+	runSoak(t, cluster, c)
 }
 
 // TestSoakOnTransactionVersion1 is the soak with the older transaction protocol. It has three brokers as well: one alone that is restarted
@@ -144,13 +170,13 @@ func TestSoakOnTransactionVersion1(t *testing.T) {
 	cluster := ownCluster(t, kafkaproc.Config{Brokers: 3, HeapMB: 384, TransactionVersion: 1, Extra: shortSessions})
 	c := soakConfig(t, cluster, shortSoakOfOldProtocol)
 	c.Brokers = soakproc.Brokers{Cluster: cluster}
-	runSoak(t, c)
+	runSoak(t, cluster, c)
 }
 
 // TestSoakOnOneBroker is the soak with the older transaction protocol on one broker, which is left alone: all other faults there are.
 func TestSoakOnOneBroker(t *testing.T) {
 	cluster := ownCluster(t, kafkaproc.Config{HeapMB: 512, TransactionVersion: 1, Extra: shortSessions})
-	runSoak(t, soakConfig(t, cluster, shortSoakOfOldProtocol))
+	runSoak(t, cluster, soakConfig(t, cluster, shortSoakOfOldProtocol))
 }
 
 // sawABrokenTransaction says that the engine refused to go on because of what an aborted transaction had: what the store of parked records, or

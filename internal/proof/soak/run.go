@@ -172,6 +172,9 @@ func (s *soak) underway(ctx context.Context) error {
 	if err := s.begun(ctx); err != nil {
 		return err
 	}
+	s.feeder = &feeder{
+		client: s.kafka.Client, topic: s.kafka.names.Commands, traffic: newTraffic(s.Seed, s.rate, time.Now()), rate: s.rate, timeline: s.timeline, shown: s.Watch.Sent,
+	}
 	s.Watch.Stage(StageTraffic)
 	faults := Draw(s.Seed, s.Length, s.result.Wanted)
 	s.striker.expect(len(faults))
@@ -194,17 +197,18 @@ func (s *soak) underway(ctx context.Context) error {
 	return err
 }
 
-// prepare makes what sends and disturbs.
+// prepare makes what replays and disturbs.
 func (s *soak) prepare(reader, writer *kgo.Client) {
-	// Stream time moves about as fast as the clock: with each message by half a step on average.
-	step := time.Duration(2 / s.rate * float64(time.Second))
-	s.feeder = &feeder{
-		client: s.kafka.Client, topic: s.kafka.names.Commands, rate: s.rate, timeline: s.timeline, shown: s.Watch.Sent,
-		traffic: proof.NewTraffic(proof.TrafficOptions{Seed: s.Seed, Keys: keysOf(s.rate), Epoch: s.timeline.Began.Add(-time.Minute).Truncate(time.Millisecond), Step: step}),
-	}
 	s.replayer = &replayer{reader: reader, writer: writer, plan: s.kafka.plan, names: s.kafka.names}
 	s.replayer.mu.read = map[int32]int64{}
 	s.striker = &striker{fleet: s.fleet, kafka: s.kafka, brokers: s.Brokers, base: s.Workers, timeline: s.timeline, shown: s.Watch.Struck}
+}
+
+// newTraffic is the traffic of a soak, in which stream time moves about as fast as the clock: with each message by half a step on average.
+// Its epoch is hardly before its first stamp: where it is what a partition begins with, the markers of what is copied soon must live.
+func newTraffic(seed uint64, rate float64, began time.Time) *proof.Traffic {
+	step := time.Duration(2 / rate * float64(time.Second))
+	return proof.NewTraffic(proof.TrafficOptions{Seed: seed, Keys: keysOf(rate), Epoch: began.Add(-4 * step).Truncate(time.Millisecond), Step: step})
 }
 
 // keysOf are the keys of a kind that a rate needs: a key whose command always fails waits for all its retries, some seconds, and

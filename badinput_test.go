@@ -213,6 +213,11 @@ func TestBrokersThatRefuseATopicAreNamed(t *testing.T) {
 		b.Cluster().ControlKey(kmsg.CreateTopics.Int16(), refuseCreation(b, kerr.InvalidReplicationFactor))
 		refuse(t, configOf(t, b, counting("replicated")), problem.BrokersRefused, "INVALID_REPLICATION_FACTOR", "this is why", "set Config.ReplicationFactor to at most the number of brokers")
 	})
+	t.Run("with that setting", func(t *testing.T) {
+		b := startBroker(t, topics)
+		b.Cluster().ControlKey(kmsg.CreateTopics.Int16(), refuseCreation(b, kerr.InvalidConfig))
+		refuse(t, configOf(t, b, counting("set")), problem.BrokersRefused, "INVALID_CONFIG", "this is why", "mend what the brokers name", "--create --topic set-counts-changelog")
+	})
 }
 
 // refuseCreation answers every creation of a topic with an error, and a message as brokers send it.

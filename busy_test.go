@@ -3,11 +3,15 @@ package oncemill
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/oncemill/oncemill/internal/problem"
 )
 
 // What passes is asked again until it has passed, and what does not is told at once. In the end both are told: that the time is over, by
@@ -59,3 +63,16 @@ func TestWhatPassesIsAskedAgainInTime(t *testing.T) {
 
 // errNone stands for no error among answers.
 var errNone = errors.New("none")
+
+// What passes is nothing that an ACL mends.
+func TestWhatPassesHasItsOwnCure(t *testing.T) {
+	cfg := Config{Brokers: []string{"host:1"}}
+	for _, passes := range []error{kerr.NotController, kerr.ThrottlingQuotaExceeded, fmt.Errorf("%w: %w", context.DeadlineExceeded, kerr.RequestTimedOut)} {
+		if err := cfg.unreachable("CreateTopics", passes); err.Code != problem.BrokersRefused || !strings.Contains(err.Error(), "passing state") {
+			t.Error(err)
+		}
+	}
+	if err := cfg.unreachable("CreateTopics", kerr.TopicAuthorizationFailed); !strings.Contains(err.Error(), "check credentials and ACLs") {
+		t.Error(err)
+	}
+}

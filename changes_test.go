@@ -8,7 +8,9 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/oncemill/oncemill/internal/embedded"
 	"github.com/oncemill/oncemill/internal/problem"
@@ -50,6 +52,17 @@ func TestStoreIsDroppedOnPurposeAndComesBackEmpty(t *testing.T) {
 	b, cfg := stateOf(t)
 	other := cfg
 	other.Topology, other.AcceptChanges = countingInto("owner", "sums"), []string{"drop-store:counts"}
+	b.Cluster().ControlKey(kmsg.DeleteTopics.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) { // once
+		req := r.(*kmsg.DeleteTopicsRequest)
+		resp := req.ResponseKind().(*kmsg.DeleteTopicsResponse)
+		for _, asked := range req.Topics {
+			topic := kmsg.NewDeleteTopicsResponseTopic()
+			topic.Topic, topic.TopicID, topic.ErrorCode = asked.Topic, asked.TopicID, kerr.TopicDeletionDisabled.Code
+			resp.Topics = append(resp.Topics, topic)
+		}
+		return resp, nil, true
+	})
+	refuse(t, other, problem.BrokersRefused, "owner-counts-changelog", "delete.topic.enable=true")
 	countWords(t, b, other, 3)
 	wantTotals(t, b, "key-0 1", "key-1 1", "key-2 1")
 	if b.Cluster().TopicInfo("owner-counts-changelog") != nil {

@@ -54,7 +54,11 @@ func (a *App) deleteStores(ctx context.Context, admin *kadm.Client, stores []str
 			return err
 		})
 		if err != nil {
-			return a.cfg.unreachable(fmt.Sprintf("DeleteTopics of %q", topic), err)
+			p := a.cfg.unreachable(fmt.Sprintf("DeleteTopics of %q", topic), err)
+			if errors.Is(err, kerr.TopicDeletionDisabled) {
+				p = p.WithCure("set delete.topic.enable=true on the brokers until the store is gone, or use another application name")
+			}
+			return p
 		}
 		a.cfg.Logger.Warn("deleted a store whose removal was accepted", "store", name, "changelog", topic)
 	}

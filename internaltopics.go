@@ -156,14 +156,16 @@ func (t *topics) create(ctx context.Context, in graph.InternalTopic) error {
 		err = fmt.Errorf("%w (%s)", err, resp.ErrMessage)
 	}
 	p := t.cfg.unreachable(fmt.Sprintf("CreateTopics of %s topic %q", in.Kind, in.Name), err)
-	if resp.Err == nil {
+	command := fmt.Sprintf("kafka-topics.sh --bootstrap-server %s --create --topic %s --partitions %d%s", t.cfg.Brokers[0], in.Name, partitions, flags.String())
+	switch {
+	case resp.Err == nil, kerr.IsRetriable(resp.Err):
 		return p
-	}
-	if errors.Is(err, kerr.InvalidReplicationFactor) {
+	case errors.Is(err, kerr.InvalidReplicationFactor):
 		return p.WithCure("set Config.ReplicationFactor to at most the number of brokers")
+	case isOneOf(err, kerr.ClusterAuthorizationFailed, kerr.TopicAuthorizationFailed):
+		return p.WithCure("allow this user to create topics, or let an administrator do it: %s", command)
 	}
-	return p.WithCure("allow this user to create topics, or let an administrator do it: kafka-topics.sh --bootstrap-server %s --create --topic %s --partitions %d%s",
-		t.cfg.Brokers[0], in.Name, partitions, flags.String())
+	return p.WithCure("mend what the brokers name, or let an administrator create it, as near to this as they allow: %s", command)
 }
 
 // letterBytes is more than the error headers add to a record.
@@ -202,7 +204,8 @@ func (t *topics) await(ctx context.Context, names []string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return problem.New(problem.TopicMissing, fmt.Sprintf("internal topic %q", missing), "it was created but does not appear").Because(ctx.Err())
+			return problem.New(problem.TopicMissing, fmt.Sprintf("internal topic %q", missing), "it was created but does not appear").Because(ctx.Err()).
+				WithCure("look at the brokers' logs for why it has no leader, and start again")
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

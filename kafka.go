@@ -108,7 +108,9 @@ func (c *Config) unreachable(operation string, err error) *problem.Error {
 	var ke *kerr.Error
 	text := err.Error()
 	switch {
-	case errors.As(err, &ke), strings.Contains(text, "SASL"), strings.Contains(text, "tls:"), strings.Contains(text, "x509"):
+	case errors.As(err, &ke) && ke.Retriable:
+		return problem.Wrap(problem.BrokersRefused, place, err).WithCure("the brokers call it a passing state: look at their logs, and start again")
+	case ke != nil, strings.Contains(text, "SASL"), strings.Contains(text, "tls:"), strings.Contains(text, "x509"):
 		return problem.Wrap(problem.BrokersRefused, place, err)
 	case errors.Is(err, io.EOF): // not every broker says why; the client guesses, where it can
 		return problem.Wrap(problem.BrokersRefused, place, fmt.Errorf("the broker closed the connection: %w", err)).

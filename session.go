@@ -348,13 +348,25 @@ func (s *session) end(ctx context.Context) error {
 }
 
 // unanswered counts requests of a transaction that may have reached the brokers and were not answered: those that would harm the next one.
-// (A batch that comes twice is told by its sequence, and to add a partition twice does nothing.) It is a hook of the client.
+// (A batch that comes twice is told by its sequence, and to add a partition twice does nothing.) It is a hook of the client, which calls
+// these two before it gives the answer on; that a request has failed it may tell later than what became of the next try.
 type unanswered struct{ n atomic.Int64 }
+
+func (u *unanswered) harms(key int16) bool {
+	return key == int16(kmsg.EndTxn) || key == int16(kmsg.TxnOffsetCommit)
+}
+
+// OnBrokerWrite implements kgo.HookBrokerWrite.
+func (u *unanswered) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, _ error) {
+	if u.harms(key) {
+		u.n.Add(1)
+	}
+}
 
 // OnBrokerE2E implements kgo.HookBrokerE2E.
 func (u *unanswered) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, pair kgo.BrokerE2E) {
-	if (key == int16(kmsg.EndTxn) || key == int16(kmsg.TxnOffsetCommit)) && pair.Err() != nil {
-		u.n.Add(1)
+	if u.harms(key) && pair.Err() == nil {
+		u.n.Add(-1)
 	}
 }
 

@@ -140,7 +140,11 @@ func (d *directory) acquire() error {
 		owner, _ := os.ReadFile(path) // for the message only
 		_ = f.Close()
 		if errors.Is(err, errLocked) {
-			return problem.New(problem.DirectoryInUse, d.path, "%s holds its lock", ownerText(string(owner)))
+			p := problem.New(problem.DirectoryInUse, d.path, "%s holds its lock", ownerText(string(owner)))
+			if string(owner) == strconv.Itoa(os.Getpid()) {
+				p = p.WithCure("use another directory, or wait: an App of this process runs in it, or its Run has returned after ShutdownTimeout and its store still writes")
+			}
+			return p
 		}
 		return problem.Wrap(problem.DirectoryUnusable, path, err)
 	}

@@ -161,7 +161,7 @@ func TestStateDirectoryInUseIsRefused(t *testing.T) {
 	})
 	t.Run("by this process", func(t *testing.T) {
 		whileReady(t, cfg, func(context.Context, *oncemill.App) {
-			refuse(t, cfg, problem.DirectoryInUse, cfg.StateDir, fmt.Sprintf("this process (%d) itself holds its lock", os.Getpid()))
+			refuse(t, cfg, problem.DirectoryInUse, cfg.StateDir, fmt.Sprintf("this process (%d) itself holds its lock", os.Getpid()), "or wait: an App of this process")
 		})
 	})
 	t.Run("by a process that was killed, it is free at once", func(t *testing.T) {

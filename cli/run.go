@@ -21,8 +21,8 @@ import (
 )
 
 const runLong = "Run a job until it is interrupted. SIGINT and SIGTERM stop it cleanly: the open transaction is committed and the\n" +
-	"state is checkpointed within --shutdown-timeout, and the place in the group is kept. A second signal ends the\n" +
-	"process at once; then, as after any crash, the next start replays a little more.\n" +
+	"state is checkpointed within --shutdown-timeout, and the place in the group is kept. A second signal, half a\n" +
+	"second later or more, ends the process at once; then, as after any crash, the next start replays a little more.\n" +
 	"It may be started before its brokers: while nothing listens at their addresses, it waits up to --timeout.\n" +
 	"Every flag but --accept-* is also a setting of oncemill.toml and an ONCEMILL_ variable: config show lists them."
 

@@ -74,10 +74,13 @@ func all() []mutant {
 	)
 }
 
+// atLeast is how many of the mutants that were asked for must be tried, however little time there is.
+const atLeast = 40
+
 func main() {
 	run := flag.String("run", "", "only mutants whose name contains this")
 	parallel := flag.Int("parallel", runtime.GOMAXPROCS(0), "mutants at a time")
-	within := flag.Duration("for", 0, "begin no further mutant after this time; 0: all of them")
+	within := flag.Duration("for", 0, "begin no further mutant after this time, which begins when the tests have run without one; 0: all of them")
 	order := flag.String("order", "", "with -for: what decides which come first, such as a commit")
 	flag.Parse()
 	var chosen []mutant
@@ -89,13 +92,14 @@ func main() {
 	if *within > 0 {
 		shuffle(chosen, *order)
 	}
-	began := time.Now()
+	started := time.Now()
 	plain, err := newBaseline(chosen, *run == "")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Printf("the tests have run without a mutant, in %.0f s\n", time.Since(began).Seconds())
+	began := time.Now()
+	fmt.Printf("the tests have run without a mutant, in %.0f s\n", began.Sub(started).Seconds())
 	known := newTargets(defaultLimits)
 	results := make([]result, len(chosen))
 	slots := make(chan struct{}, *parallel)
@@ -125,11 +129,16 @@ func main() {
 			print(results[i])
 		}
 	}
+	if !conclude(chosen, results, time.Since(began)) {
+		os.Exit(1)
+	}
+}
+
+// conclude sums up, and says whether that is a proof.
+func conclude(chosen []mutant, results []result, lasted time.Duration) bool {
 	failed := 0
 	var built, took time.Duration
-	left := len(results)
 	results = slices.DeleteFunc(results, func(r result) bool { return r.left })
-	left -= len(results)
 	for _, r := range results {
 		built += r.built
 		took += r.took
@@ -137,14 +146,21 @@ func main() {
 			failed++
 		}
 	}
-	fmt.Printf("%d mutants, %d caught, %d not, in %.0f s; of %.0f s for all, %d at a time, %.0f s were spent on building\n",
-		len(results), len(results)-failed, failed, time.Since(began).Seconds(), took.Seconds(), *parallel, built.Seconds())
-	if left > 0 {
+	fmt.Printf("%d mutants, %d caught, %d not, in %.0f s; of %.0f s for all, %.0f s were spent on building\n",
+		len(results), len(results)-failed, failed, lasted.Seconds(), took.Seconds(), built.Seconds())
+	if left := len(chosen) - len(results); left > 0 {
 		fmt.Printf("%d others were left out for time: go run ./mutants tries all of them\n", left)
 	}
-	if failed > 0 || len(results) == 0 {
-		os.Exit(1)
+	few := min(atLeast, len(chosen))
+	switch {
+	case len(chosen) == 0:
+		fmt.Println("no mutant has such a name")
+	case len(results) < few:
+		fmt.Printf("fewer than %d is no proof: raise -for\n", few)
+	default:
+		return failed == 0
 	}
+	return false
 }
 
 // shuffle brings mutants into an order that the text decides.

@@ -117,7 +117,7 @@ var ruleMutants = []mutant{
 		"./streamtest", "TestLateEndOfATransaction"),
 	change("a late EndTxn ends the transaction after an abort with an old broker", "resolve.go", "s.endTransaction(bounded, kgo.TryAbort)", "s.client.EndTransaction(bounded, kgo.TryAbort)",
 		"./streamtest", "TestLateEndOfAnAbort"),
-	change("a late offset commit is one of the next transaction with an old broker", "session.go", " || key == int16(kmsg.TxnOffsetCommit)", "",
+	change("a late offset commit is one of the next transaction with an old broker", "session.go", "	return key == int16(kmsg.EndTxn) || key == int16(kmsg.TxnOffsetCommit)", "	return key == int16(kmsg.EndTxn)",
 		"./streamtest", "TestLateOffsetCommit"),
 	change("old brokers are not told the group of the offsets", "txnoffsets.go", "	if s.oldTxns {\n		if err", "	if false {\n		if err",
 		"./streamtest", "TestBrokersWithout"),

@@ -166,9 +166,9 @@ func TestGuaranteesAndLimitsAreShown(t *testing.T) {
 		for _, m := range goTest.FindAllStringSubmatch(row[1], -1) {
 			commands++
 			tests := testsIn(t, filepath.Join("..", m[2]))
-			pattern, err := regexp.Compile(strings.ReplaceAll(m[1]+m[3]+m[4], `\|`, "|")) // a bar within a table is escaped
-			if err != nil || !slices.ContainsFunc(tests, pattern.MatchString) {
-				t.Errorf("%s runs no test (%v)", m[0], err)
+			pattern, err := regexp.Compile(m[1] + m[3] + m[4])
+			if err != nil || !slices.ContainsFunc(tests, pattern.MatchString) || strings.Contains(m[0], "|") { // with its escape it is no pattern
+				t.Errorf("%s runs no test as it stands here (%v)", m[0], err)
 			}
 		}
 		if !strings.Contains(row[1], "`") {

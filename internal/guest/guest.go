@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -19,8 +20,10 @@ import (
 type Guest struct {
 	Client *kgo.Client
 	Admin  *kadm.Client
-	app    string // and the group
-	made   bool   // something may have been made that is to be removed
+	app    string   // and the group
+	made   bool     // something may have been made that is to be removed
+	mine   []string // topics that it has made itself
+	others bool     // it found topics of its names
 }
 
 // MetadataMinAge lets clients see new topics and leaders soon.
@@ -47,10 +50,17 @@ func (g *Guest) Reach(ctx context.Context, place string, timeout time.Duration) 
 	return Failed(place, g.Client.Ping(ctx))
 }
 
-// Create creates topics. Topics that exist are refused: they are somebody's.
+// Create creates topics. Topics that exist are refused: they are somebody's, and so are the group and all that the application
+// of that name has made.
 func (g *Guest) Create(ctx context.Context, partitions int32, replicas int16, configs map[string]*string, topics ...string) error {
 	g.made = true
 	created, err := g.Admin.CreateTopics(ctx, partitions, replicas, configs, topics...)
+	for _, c := range created {
+		if c.Err == nil {
+			g.mine = append(g.mine, c.Topic)
+		}
+		g.others = g.others || errors.Is(c.Err, kerr.TopicAlreadyExists)
+	}
 	if err == nil {
 		err = created.Error()
 	}
@@ -71,27 +81,37 @@ func (g *Guest) Leave(ctx context.Context, instances ...string) error {
 	return g.unlessAbsent("LeaveGroup", err)
 }
 
-// Clean deletes topics and the group, whose static members are asked to leave first. It has a time of its own, as it also comes after a
-// run whose time was over. Brokers that are gone end it; another failure does not keep the rest from being tried.
+// Clean deletes topics and the group, whose static members are asked to leave first; if Create found topics of somebody else, only what it
+// made itself. It has a time of its own, as it also comes after a run whose time was over. Brokers that are gone end it; another failure
+// does not keep the rest from being tried.
 func (g *Guest) Clean(within time.Duration, instances, topics []string) error {
 	if !g.made {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	err := g.Leave(ctx, instances...)
-	if problem.CodeOf(err) == problem.BrokersUnreachable {
-		return err
+	var errs []error
+	if !g.others {
+		err := g.Leave(ctx, instances...)
+		if problem.CodeOf(err) == problem.BrokersUnreachable {
+			return err
+		}
+		_, deleteErr := g.Admin.DeleteGroup(ctx, g.app)
+		errs = append(errs, err, g.unlessAbsent("DeleteGroups", deleteErr))
 	}
-	errs := []error{err}
-	_, err = g.Admin.DeleteGroup(ctx, g.app)
-	errs = append(errs, g.unlessAbsent("DeleteGroups", err))
-	deleted, err := g.Admin.DeleteTopics(ctx, topics...)
+	deleted, err := g.Admin.DeleteTopics(ctx, g.ours(topics)...)
 	errs = append(errs, g.unlessAbsent("DeleteTopics", err))
 	for _, d := range deleted {
 		errs = append(errs, g.unlessAbsent(fmt.Sprintf("DeleteTopics, topic %q", d.Topic), d.Err))
 	}
 	return errors.Join(errs...)
+}
+
+func (g *Guest) ours(topics []string) []string {
+	if !g.others {
+		return topics
+	}
+	return slices.DeleteFunc(slices.Clone(topics), func(t string) bool { return !slices.Contains(g.mine, t) })
 }
 
 // unlessAbsent is the error of a request, but for what was not there: the run may have ended early.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -43,20 +44,23 @@ func TestAGuestRemovesWhatItMadeAndNothingElse(t *testing.T) {
 		}
 	})
 	host, g, other := arrive(t, b, "host"), arrive(t, b, "guest"), arrive(t, b, "other")
-	if err := errors.Join(host.Create(t.Context(), 1, -1, nil, "kept"), g.Create(t.Context(), 1, -1, nil, "made")); err != nil {
+	if err := errors.Join(host.Create(t.Context(), 1, -1, nil, "kept", "kept-changelog"), g.Create(t.Context(), 1, -1, nil, "made")); err != nil {
 		t.Fatal(err)
 	}
 	if err := other.Clean(patience, nil, []string{"kept"}); err != nil { // it has made nothing
 		t.Error(err)
 	}
-	if err := other.Create(t.Context(), 1, -1, nil, "kept"); problem.CodeOf(err) != problem.BrokersRefused || !errors.Is(err, kerr.TopicAlreadyExists) {
+	if err := other.Create(t.Context(), 1, -1, nil, "kept", "beside"); problem.CodeOf(err) != problem.BrokersRefused || !errors.Is(err, kerr.TopicAlreadyExists) {
 		t.Errorf("a topic of somebody else: %v", err)
+	}
+	if err := other.Clean(patience, nil, []string{"kept", "beside", "kept-changelog"}); err != nil { // it has made the second one
+		t.Error(err)
 	}
 	if err := g.Clean(patience, []string{"a-0"}, []string{"made", "never made"}); err != nil { // nor was there a group
 		t.Error(err)
 	}
 	topics, err := host.Admin.ListTopics(t.Context())
-	if names := topics.Names(); err != nil || len(names) != 1 || names[0] != "kept" {
+	if names := topics.Names(); err != nil || !slices.Equal(names, []string{"kept", "kept-changelog"}) {
 		t.Errorf("left are %q, %v", names, err)
 	}
 }

@@ -120,6 +120,30 @@ inline abortLate(w) {
 	work[w].pc = RENEW
 }
 
+/* AskedAgain is a request that is late, which the client has asked again and got the answer of. After transaction.version 2 it is one that
+ * was answered. */
+inline offsetsAskedAgain(w) {
+	unknowns--;
+	txn[w].late = LATE_OFFSETS;
+	txn[w].lateOf = work[w].sealed;
+	commitOffsets(w)
+}
+inline commitAskedAgain(w) {
+	unknowns--;
+	txn[w].late = LATE_COMMIT;
+	endTransaction(w)
+}
+inline abortAskedAgain(w) {
+	unknowns--;
+	txn[w].late = LATE_ABORT;
+	rollBack(w)
+}
+#ifdef OLD_TRANSACTIONS
+#define ASKS_AGAIN(w) ANSWERS(w)
+#else
+#define ASKS_AGAIN(w) false
+#endif
+
 /* refuse is a changelog batch of the stores that the broker refuses, which the promises tell. */
 inline refuse(w) {
 	refusals--;
@@ -159,6 +183,9 @@ inline shorten(stores, tasks) {
 	:: d_step { CAN_END(w) && ANSWERS(w) -> SAY("worker %d commits the transaction, NO ANSWER\n", w) commitUnanswered(w) } \
 	:: d_step { CAN_END(w) && ANSWERS(w) -> SAY("worker %d commits the transaction, LATE\n", w) commitLate(w) } \
 	:: d_step { CAN_ABORT(w) && ANSWERS(w) -> SAY("worker %d aborts the transaction, LATE\n", w) abortLate(w) } \
+	:: d_step { CAN_OFFSETS(w) && ASKS_AGAIN(w) && ACCEPTED(w) -> SAY("worker %d commits the offsets, ASKED AGAIN\n", w) offsetsAskedAgain(w) } \
+	:: d_step { CAN_END(w) && ASKS_AGAIN(w) -> SAY("worker %d commits the transaction, ASKED AGAIN\n", w) commitAskedAgain(w) } \
+	:: d_step { CAN_ABORT(w) && ASKS_AGAIN(w) -> SAY("worker %d aborts the transaction, ASKED AGAIN\n", w) abortAskedAgain(w) } \
 	:: d_step { damages && CAN_LIST(w) && LOCAL_HAS(w) -> SAY("worker %d lists the ends; ITS LOCAL STATE IS DAMAGED\n", w) damages--; drop(w); listEnds(w) } \
 	:: d_step { refusals && CAN_SEAL(w) && !fenced[w] -> SAY("worker %d produces the changelogs, A BATCH IS REFUSED\n", w) refuse(w) } \
 	:: d_step { w == 0 && CAN_RESET -> SAY("AN OPERATOR RESETS THE OFFSET\n", w) resets--; moved = 1 } \

@@ -110,13 +110,13 @@ inline endCommit(w) {
 	judge(w);
 	txn[w].state = PCOMMIT;
 	txn[w].marks = 7;
-	FORGET_LATE(w)
+	FORGET_AT_END(w)
 }
 
 /* endAbort is EndTxn(abort), the broker's own timeout, and what InitProducerID does to an open transaction. */
 inline endAbort(w) {
 	txn[w].state = PABORT;
-	FORGET_LATE(w)
+	FORGET_AT_END(w)
 }
 
 /* tidy makes logs equal that nobody can tell apart, so that fewer states are looked at. An aborted batch goes. A committed one is joined with

@@ -64,19 +64,28 @@
 #define DECIDED_LOST(w) (MOVED_IS_LOST || COUNTER_OF(offset) > work[w].n)
 #endif
 
-#ifdef OLD_TRANSACTIONS /* before transaction.version 2 only InitProducerID raises the epoch */
-#define FORGET_LATE(w)
-#else
 #define FORGET_LATE(w) txn[w].late = 0; txn[w].lateOf = 0;
+#ifdef NO_RENEWAL
+#define OLD_TRANSACTIONS
 #endif
-#if defined(OLD_TRANSACTIONS) || defined(RESTORE_UNCOMMITTED) || defined(LATE_INGEST)
+#ifdef OLD_TRANSACTIONS /* before transaction.version 2 only InitProducerID raises the epoch */
+#define FORGET_AT_END(w)
+#else
+#define FORGET_AT_END(w) FORGET_LATE(w)
+#endif
+#if defined(OLD_TRANSACTIONS) && !defined(NO_RENEWAL)
+#define MUST_RENEW(w) (txn[w].late != 0) /* one that has arrived does no harm any more, whether or not the worker knows */
+#else
+#define MUST_RENEW(w) false
+#endif
+#if defined(NO_RENEWAL) || defined(RESTORE_UNCOMMITTED) || defined(LATE_INGEST)
 #define FORGET_ENTRY(e)
 #define SHRINKS false
 #else
 #define FORGET_ENTRY(e) log[e].n = 0; log[e].pos = 0; log[e].k0 = 0; log[e].k1 = 0; log[e].t = 0; log[e].m = 0;
 #define SHRINKS true
 #endif
-#if SHORTENINGS || defined(OLD_TRANSACTIONS) || defined(RESTORE_UNCOMMITTED) || defined(LATE_INGEST)
+#if SHORTENINGS || defined(NO_RENEWAL) || defined(RESTORE_UNCOMMITTED) || defined(LATE_INGEST)
 #define JOINS false /* a batch is lost alone */
 #else
 #define JOINS true

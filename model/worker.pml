@@ -252,7 +252,12 @@ inline commitOffsets(w) {
 inline endTransaction(w) {
 	if
 	:: fenced[w] -> work[w].pc = RENEW; work[w].unknown = 1
-	:: else -> endCommit(w); confirm(w)
+	:: else ->
+		endCommit(w);
+		if
+		:: MUST_RENEW(w) -> work[w].pc = RENEW; work[w].unknown = 1
+		:: else -> confirm(w)
+		fi
 	fi
 }
 
@@ -295,8 +300,10 @@ inline rollBack(w) {
 		:: txn[w].state == ONGOING -> endAbort(w)
 		:: else
 		fi;
-		discard(w);
-		afterAbort(w)
+		if
+		:: MUST_RENEW(w) -> work[w].pc = RENEW
+		:: else -> discard(w); afterAbort(w)
+		fi
 	fi
 }
 

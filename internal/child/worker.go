@@ -18,7 +18,7 @@ import (
 // stopWord is the second line that a worker gets: end in good order.
 const stopWord = "stop"
 
-// longest bounds a line of an order and of a report.
+// longest bounds a line of an order.
 const longest = 1 << 20
 
 // Worker is a worker process, as its parent has it.
@@ -63,15 +63,17 @@ func StartWorker[O, R any](cmd *exec.Cmd, name string, order O, log io.Writer, t
 
 // readReports reads until the output ends. A last line that broke off when the process was killed is left out.
 func readReports[R any](stdout io.Reader, told func(R)) {
-	lines := bufio.NewScanner(stdout)
-	lines.Buffer(nil, longest)
-	for lines.Scan() {
+	lines := bufio.NewReader(stdout)
+	for {
+		line, err := lines.ReadBytes('\n')
 		var r R
-		if json.Unmarshal(lines.Bytes(), &r) == nil {
+		if json.Unmarshal(line, &r) == nil {
 			told(r)
 		}
+		if err != nil {
+			return
+		}
 	}
-	_, _ = io.Copy(io.Discard, stdout) // what is no report must not keep the process waiting
 }
 
 // Done is closed when the process is gone and everything that it wrote was read.

@@ -46,15 +46,17 @@ type Settings struct {
 	// KeepsPlace lets who restarts within its session find its tasks where they were, as a static member of Apache Kafka does, without a
 	// rebalance. Otherwise the group is balanced whenever somebody restarts, which happens more often then.
 	KeepsPlace bool
+	// OldBrokers have no transaction.version 2: they take a late request of one transaction for one of the next.
+	OldBrokers bool
 	// Memory keeps the stores in memory: the disk is lost with each process.
 	Memory bool
 }
 
 // String renders the settings in a line.
 func (s *Settings) String() string {
-	return fmt.Sprintf("%d processes (%d at first) with %v workers, %d messages in %v, commits after %v or %d records, checkpoints after %v or %d, session %v, transactions %v, ballast %d, who restarts keeps its place %v",
+	return fmt.Sprintf("%d processes (%d at first) with %v workers, %d messages in %v, commits after %v or %d records, checkpoints after %v or %d, session %v, transactions %v, ballast %d, who restarts keeps its place %v, old brokers %v",
 		s.Processes, s.Started, s.Workers[:s.Processes], s.Messages, s.Length, s.CommitInterval, s.CommitRecords, s.CheckpointInterval, s.CheckpointRecords,
-		s.SessionTimeout, s.TransactionTimeout, s.Ballast, s.KeepsPlace)
+		s.SessionTimeout, s.TransactionTimeout, s.Ballast, s.KeepsPlace, s.OldBrokers)
 }
 
 // Draw makes the plan of a seed.
@@ -73,6 +75,7 @@ func Draw(seed uint64) *Plan {
 	}
 	slices.SortStableFunc(d.plan.Faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
 	d.plan.Settings.KeepsPlace = d.IntN(2) == 0
+	d.plan.Settings.OldBrokers = d.IntN(4) == 0
 	return d.plan
 }
 

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kversion"
+
 	"github.com/oncemill/oncemill"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/proof"
@@ -34,7 +37,7 @@ func Run(t *testing.T, plan *Plan) *Result {
 	t.Helper()
 	result := &Result{Seed: plan.Seed, Struck: map[Kind]int{}, Missed: map[Kind]int{}, Ended: map[string]int{}}
 	job := proof.NewJob(proof.Options{Window: plan.Settings.Window, Delays: retryDelays})
-	r := &run{t: t, plan: plan, job: job, result: result, watch: newWatch(), subs: map[uint32]string{}}
+	r := &run{t: t, plan: plan, job: job, result: result, watch: newWatch(plan.Settings.OldBrokers), subs: map[uint32]string{}}
 	built, err := job.Topology.Build()
 	if err != nil {
 		t.Fatal(err)
@@ -46,6 +49,9 @@ func Run(t *testing.T, plan *Plan) *Result {
 		Topology: job.Topology, Brokers: brokers, Partitions: partitions, Seed: plan.Seed,
 		RebalanceOnRestart: !plan.Settings.KeepsPlace, JoinTime: joinTime,
 		Archive: []string{job.Names.ByProduct}, Configure: r.configure,
+	}
+	if plan.Settings.OldBrokers {
+		o.BrokerOptions = []kfake.Opt{kfake.MaxVersions(kversion.V3_6_0())}
 	}
 	streamtest.Simulate(t, o, r.play)
 	return result

@@ -8,6 +8,7 @@ const (
 	RestoreInRebalance  Situation = "restore during a rebalance"
 	ResolvedYes         Situation = "unknown commit resolved as yes"
 	ResolvedNo          Situation = "unknown commit resolved as no"
+	ResolvedOld         Situation = "unknown commit resolved with brokers before transaction.version 2"
 	ZombieRefused       Situation = "commit of a zombie refused"
 	TwoOwners           Situation = "two processes that both believe to have a task"
 	TermEnded           Situation = "membership that ended unnoticed"
@@ -33,7 +34,7 @@ const (
 
 // Situations lists them all.
 func Situations() []Situation {
-	return []Situation{RestoreInRebalance, ResolvedYes, ResolvedNo, ZombieRefused, TwoOwners, TermEnded, EvictionReplayed, CheckpointAfterMove, DropBehindIngest,
+	return []Situation{RestoreInRebalance, ResolvedYes, ResolvedNo, ResolvedOld, ZombieRefused, TwoOwners, TermEnded, EvictionReplayed, CheckpointAfterMove, DropBehindIngest,
 		CheckpointKilled, CheckpointFailed, UnsyncedLost, RestoreContinued, RestoreWiped, StaleStoreContinued, AbortedTail, MemoryWait, ParkedMoved, TimerMoved,
 		LetterReplayedMoved, ProcessedDeleted, TransactionTimedOut, EndedByItself, DuplicateMoved}
 }

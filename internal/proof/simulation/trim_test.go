@@ -78,7 +78,7 @@ func TestOnlyATrimUnderARestoreExcusesIt(t *testing.T) {
 			w.ended("a", true)
 		}, lost("log/3", 4), false},
 	} {
-		w := newWatch()
+		w := newWatch(false)
 		for _, process := range []string{"a", "b"} {
 			to(w, process, "s_0", metrics.TaskRunning)
 		}

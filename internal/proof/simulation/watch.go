@@ -14,7 +14,8 @@ import (
 // watch notes the situations that a run meets, by what the engine tells its listeners, its steps, what its stores write, and what is
 // done to the processes.
 type watch struct {
-	mu struct {
+	old bool // brokers
+	mu  struct {
 		sync.Mutex
 		met   map[Situation]int
 		tasks map[string]*taskSeen
@@ -56,8 +57,8 @@ type tail struct {
 	end       int64
 }
 
-func newWatch() *watch {
-	w := &watch{}
+func newWatch(old bool) *watch {
+	w := &watch{old: old}
 	w.mu.met, w.mu.tasks, w.mu.procs = map[Situation]int{}, map[string]*taskSeen{}, map[string]*processSeen{}
 	w.mu.trimming = map[string][]streamtest.Trimmed{}
 	return w
@@ -177,6 +178,9 @@ func (w *watch) transactionEnded(process string, e *metrics.TransactionEnd) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := w.processLocked(process)
+	if w.old && (e.Outcome == metrics.ResolvedCommitted || e.Outcome == metrics.ResolvedAborted) {
+		w.mu.met[ResolvedOld]++
+	}
 	switch e.Outcome {
 	case metrics.ResolvedCommitted:
 		w.mu.met[ResolvedYes]++

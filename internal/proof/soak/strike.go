@@ -116,8 +116,11 @@ func (s *striker) do(ctx context.Context, f Fault, struck *Struck) error {
 		struck.From, struck.Worker = s.timeline.since(), m.name
 		err = s.doTo(ctx, f, m, struck)
 		s.fleet.release(m)
-		if !errors.Is(err, errAgain) || bounded.Err() != nil {
+		switch {
+		case !errors.Is(err, errAgain):
 			return err
+		case bounded.Err() != nil:
+			return fmt.Errorf("%w, with any worker process for %v: are there enough messages? (--records, --length)", err, claimTimeout)
 		}
 	}
 }

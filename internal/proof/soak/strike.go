@@ -120,7 +120,7 @@ func (s *striker) do(ctx context.Context, f Fault, struck *Struck) error {
 		case !errors.Is(err, errAgain):
 			return err
 		case bounded.Err() != nil:
-			return fmt.Errorf("%w, with any worker process for %v: are there enough messages? (--records, --length)", err, claimTimeout)
+			return fmt.Errorf("%w, with any worker process for %v: are there enough messages? (--records, --for)", err, claimTimeout)
 		}
 	}
 }

@@ -222,7 +222,7 @@ func ExampleStop() {
 	defer d.Close()
 	d.Append("in", message("1", "a"))
 	fmt.Println(d.TryRun())
-	// Output: task in_0: in/0@0: process process: OM202 node "process": the other side is down. Cure: mend the processor; to go on without such records: topology.OnFailure(processor.DeadLetter())
+	// Output: task in_0: in/0@0: process process: OM202 node "process": the other side is down. Cure: mend the processor; to go on without such records instead of stopping: topology.OnFailure(processor.DeadLetter())
 }
 
 func ExamplePolicy_Validate() {

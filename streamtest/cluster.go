@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/oncemill/oncemill"
 	"github.com/oncemill/oncemill/internal/embedded"
@@ -50,8 +51,8 @@ type ClusterOptions struct {
 	// The embedded broker begins to wait anew with each member that joins, and joins again when its patience is over, which Apache Kafka
 	// does not: with as long a timeout as the members have, some of them keep each other waiting for ever for one that is gone.
 	JoinTime time.Duration
-	// BrokerOptions are added to those of the embedded brokers.
-	BrokerOptions []kfake.Opt
+	// OldTransactions takes transaction.version 2 (KIP-890) from the brokers: they speak the protocol of Kafka 3.6.
+	OldTransactions bool
 	// Archive names topics whose records are kept when the application deletes them; see Cluster.Archived.
 	Archive []string
 }
@@ -135,7 +136,10 @@ func newCluster(t *testing.T, o ClusterOptions) *Cluster {
 	for _, name := range c.ownedTopics() {
 		options = append(options, kfake.SeedTopics(c.partitionsOf(name), name))
 	}
-	if c.broker, err = kfake.NewCluster(append(options, o.BrokerOptions...)...); err != nil {
+	if o.OldTransactions {
+		options = append(options, kfake.MaxVersions(kversion.V3_6_0()))
+	}
+	if c.broker, err = kfake.NewCluster(options...); err != nil {
 		t.Fatalf("streamtest: %v", err)
 	}
 	c.addresses = c.broker.ListenAddrs()

@@ -5,16 +5,14 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/oncemill/oncemill/internal/step"
 	"github.com/oncemill/oncemill/streamtest"
 )
 
 // protocols are brokers of transaction.version 2 and older ones, which take a late request of one transaction for one of the next.
-var protocols = map[string][]kfake.Opt{"transaction.version 2": nil, "older": {kfake.MaxVersions(kversion.V3_6_0())}}
+var protocols = map[string]bool{"transaction.version 2": false, "older": true}
 
 // latePlay is a play in which a request of a is lost on its way; the client asks again and is answered; the request arrives three seconds
 // later.
@@ -36,11 +34,11 @@ func (p *latePlay) lose(key kmsg.Key) {
 // another epoch before its next transaction. In the end the handler must have seen a message once.
 func lately(t *testing.T, renewed step.Step, once string, story func(p *latePlay)) {
 	t.Parallel()
-	for name, options := range protocols {
+	for name, old := range protocols {
 		t.Run(name, func(t *testing.T) {
 			l := newLedger(ledgerOptions{})
-			l.simulate(t, streamtest.ClusterOptions{BrokerOptions: options}, func(t *testing.T, c *streamtest.Cluster) {
-				p := &latePlay{t: t, c: c, a: c.Start("a"), old: options != nil}
+			l.simulate(t, streamtest.ClusterOptions{OldTransactions: old}, func(t *testing.T, c *streamtest.Cluster) {
+				p := &latePlay{t: t, c: c, a: c.Start("a"), old: old}
 				c.Produce("commands", adds("m", "k", 3)...)
 				c.AwaitCommitted("events", 3)
 				before := p.a.Steps(string(renewed))

@@ -110,9 +110,9 @@ func TestOffsetMovedBeyondIsAcceptedOnPurpose(t *testing.T) {
 // as the cure sets them, let the state go on.
 func TestOffsetsPutBackWithTheirMetadata(t *testing.T) {
 	t.Parallel()
-	for name, brokers := range protocols {
+	for name, old := range protocols {
 		t.Run(name, func(t *testing.T) {
-			play(t, setting{cluster: streamtest.ClusterOptions{BrokerOptions: brokers}}, func(s *scene) {
+			play(t, setting{cluster: streamtest.ClusterOptions{OldTransactions: old}}, func(s *scene) {
 				s.goesOn("n0")
 				s.send(account("r", "k", "remind x 20"))
 				s.c.AwaitCommitted("events", 5)

@@ -4,9 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/oncemill/oncemill/internal/step"
 	"github.com/oncemill/oncemill/streamtest"
@@ -16,7 +14,7 @@ import (
 // unknown outcomes end as they do with newer brokers.
 func TestBrokersWithoutTransactionVersionTwo(t *testing.T) {
 	t.Parallel()
-	old := streamtest.ClusterOptions{BrokerOptions: []kfake.Opt{kfake.MaxVersions(kversion.V3_6_0())}}
+	old := streamtest.ClusterOptions{OldTransactions: true}
 	t.Run("crash", func(t *testing.T) {
 		l := newLedger(ledgerOptions{})
 		l.simulate(t, old, func(t *testing.T, c *streamtest.Cluster) {

@@ -9,7 +9,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/oncemill/oncemill"
 	"github.com/oncemill/oncemill/internal/step"
@@ -36,8 +35,8 @@ func TestAClientThatSkipsABatchForEver(t *testing.T) {
 	}{{"commit", false, 20 * time.Second}, {"task given away", true, 20 * time.Second}} {
 		t.Run(broken.name, func(t *testing.T) {
 			o := streamtest.ClusterOptions{
-				Topology:      twoWays(),
-				BrokerOptions: []kfake.Opt{kfake.MaxVersions(kversion.V3_6_0())},
+				Topology:        twoWays(),
+				OldTransactions: true,
 				Configure: configure(func(cfg *oncemill.Config) {
 					cfg.CommitInterval, cfg.TransactionTimeout = 4*time.Second, 10*time.Second
 				}),

@@ -323,7 +323,7 @@ func (c tryOut) play(t *testing.T, look func(r *run)) {
 		app.under(t.TempDir())
 	}
 	topic, partitions := app.input()
-	o := streamtest.ClusterOptions{Topology: app.topology(""), Partitions: partitions, Topics: map[string]int32{topic: partitions}, BrokerOptions: c.story.brokers,
+	o := streamtest.ClusterOptions{Topology: app.topology(""), Partitions: partitions, Topics: map[string]int32{topic: partitions}, OldTransactions: c.story.oldTransactions,
 		Configure: func(process string, cfg *oncemill.Config) {
 			cfg.Topology, cfg.CheckpointInterval, cfg.SessionTimeout, cfg.RebalanceTimeout = app.topology(process), checkpointInterval, session, session
 			quietly(cfg)

@@ -6,7 +6,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/oncemill/oncemill"
 	"github.com/oncemill/oncemill/internal/step"
@@ -15,11 +14,11 @@ import (
 
 // story is a script that an application goes through.
 type story struct {
-	name      string
-	app       func() application
-	script    func(r *run)
-	brokers   []kfake.Opt
-	configure func(process string, cfg *oncemill.Config)
+	name            string
+	app             func() application
+	script          func(r *run)
+	oldTransactions bool
+	configure       func(process string, cfg *oncemill.Config)
 	// own are the steps that only this story has: the others are struck in the stories before it. Nil is all.
 	own []step.Step
 	// from is the first phase that is not told by a story before it.
@@ -37,7 +36,7 @@ func stories() []*story {
 		{name: "aborts", app: newLedger, script: aborts, own: []step.Step{step.Aborting, step.AbortTxn}},
 		{name: "unsure", app: newLedger, script: unknown, own: []step.Step{step.Resolve, step.Decide, step.Resolved, step.Fence}},
 		{name: "old", app: newLedger, script: alone, own: []step.Step{step.AddOffsets, step.EndTxn},
-			brokers: []kfake.Opt{kfake.MaxVersions(kversion.V3_6_0())}},
+			oldTransactions: true},
 		{name: "gone", app: newLedger, script: gone, own: []step.Step{step.LookFor}},
 		{name: "doubt", app: newLedger, script: doubt, own: []step.Step{step.AskLeader}},
 		{name: "expired", app: newLedger, script: expired, own: []step.Step{step.Drop, step.Excise}},

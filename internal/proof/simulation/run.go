@@ -7,9 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kversion"
-
 	"github.com/oncemill/oncemill"
 	"github.com/oncemill/oncemill/internal/problem"
 	"github.com/oncemill/oncemill/internal/proof"
@@ -48,10 +45,7 @@ func Run(t *testing.T, plan *Plan) *Result {
 	o := streamtest.ClusterOptions{
 		Topology: job.Topology, Brokers: brokers, Partitions: partitions, Seed: plan.Seed,
 		RebalanceOnRestart: !plan.Settings.KeepsPlace, JoinTime: joinTime,
-		Archive: []string{job.Names.ByProduct}, Configure: r.configure,
-	}
-	if plan.Settings.OldBrokers {
-		o.BrokerOptions = []kfake.Opt{kfake.MaxVersions(kversion.V3_6_0())}
+		Archive: []string{job.Names.ByProduct}, Configure: r.configure, OldTransactions: plan.Settings.OldBrokers,
 	}
 	streamtest.Simulate(t, o, r.play)
 	return result

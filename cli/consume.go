@@ -123,7 +123,7 @@ const shortestWait = 10 * time.Millisecond
 
 func newQuietness(idle time.Duration) *quietness {
 	idle = max(idle, 4*shortestWait)
-	return &quietness{idle: idle, wait: min(idle/4, 5*time.Second)}
+	return &quietness{idle: idle, wait: min(idle/4, 5*time.Second), fetched: map[int32]int{}}
 }
 
 // OnBrokerE2E implements kgo.HookBrokerE2E.

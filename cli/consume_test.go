@@ -33,6 +33,7 @@ func TestQuietness(t *testing.T) {
 		"two of each":                       {[]func(*quietness){a, b, a, b}, true},
 	} {
 		q := newQuietness(time.Second)
+		a(q) // the client fetches before the first poll
 		_, cancel := q.bound(t.Context())
 		for _, answer := range c.answers {
 			answer(q)

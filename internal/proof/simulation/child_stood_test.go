@@ -10,6 +10,7 @@ func TestStoodIsNarrow(t *testing.T) {
 	t.Parallel()
 	const (
 		poll     = "goroutine 7 gp=0x1 m=nil [sync.Mutex.Lock, 2 minutes, synctest bubble 2]:\ngithub.com/twmb/franz-go/pkg/kgo.(*Client).PollRecords.func3()\n"
+		update   = "goroutine 7 gp=0x1 m=nil [sync.Mutex.Lock, 2 minutes, synctest bubble 2]:\ngithub.com/twmb/franz-go/pkg/kgo.(*consumer).doOnMetadataUpdate.func1()\n"
 		assign   = "goroutine 8 gp=0x1 m=nil [sync.Cond.Wait (durable), 2 minutes, synctest bubble 2]:\nsync.(*Cond).Wait(0x1)\ngithub.com/twmb/franz-go/pkg/kgo.(*consumer).assignPartitions(0x1)\n"
 		request  = "goroutine 9 gp=0x1 m=nil [chan receive (durable), 2 minutes, synctest bubble 2]:\ngithub.com/twmb/franz-go/pkg/kgo.(*broker).waitResp(0x1)\n"
 		others   = "goroutine 1 gp=0x1 m=nil [chan receive, 2 minutes]:\ntesting.(*T).Run(0x1)\n"
@@ -23,6 +24,7 @@ func TestStoodIsNarrow(t *testing.T) {
 		want   bool
 	}{
 		"the clock stood":            {stacks: []string{others, poll, assign, request, awaiting}, want: true},
+		"so does another":            {stacks: []string{others, update, assign, request, awaiting}, want: true},
 		"no request":                 {stacks: []string{others, poll, assign, awaiting}},
 		"the lock is held otherwise": {stacks: []string{others, poll, request, awaiting}},
 		"nobody waits for a lock":    {stacks: []string{others, assign, request, awaiting}},

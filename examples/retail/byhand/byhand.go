@@ -42,9 +42,10 @@ type Config struct {
 	App string
 	// Dir is the directory of the store.
 	Dir string
-	// Midway is called in the middle of each batch, when that many of its messages are in the store and none of their outputs
-	// is sent: the moment at which a crash does the most harm. Nil: not called.
-	Midway func(written int)
+	// Midway is called in the middle of each batch, when so many of its messages are in the store and none of their outputs is
+	// sent: the moment at which a crash does the most harm. The loop goes on when it returns. Read counts all messages since
+	// the loop began, these among them. Nil: not called.
+	Midway func(read, written int)
 	// Logger gets what the loop skips and puts aside, in sums. Nil: discarded.
 	Logger *slog.Logger
 }
@@ -58,7 +59,7 @@ func Run(ctx context.Context, config Config) error {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	if config.Midway == nil {
-		config.Midway = func(int) {}
+		config.Midway = func(int, int) {}
 	}
 	store, err := Open(config.Dir)
 	if err != nil {
@@ -89,10 +90,10 @@ type loop struct {
 	store  *Store
 	topics retail.Topics
 	logger *slog.Logger
-	midway func(written int)
+	midway func(read, written int)
 
-	outputs           []*kgo.Record // of the batch
-	skipped, putAside int
+	outputs                 []*kgo.Record // of the batch
+	read, skipped, putAside int
 
 	failed struct {
 		sync.Mutex
@@ -129,8 +130,9 @@ func (l *loop) batch(ctx context.Context, fetches kgo.Fetches) error {
 		if err := l.handle(r); err != nil {
 			return fmt.Errorf("%s/%d@%d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
+		l.read++
 		if written++; written == half {
-			l.midway(written)
+			l.midway(l.read, written)
 		}
 	}
 	if err := l.send(ctx); err != nil {

@@ -13,7 +13,7 @@ type strike struct {
 	// ahead is how far the feed goes on while the worker works.
 	ahead int
 	// at is the number of committed messages from which on the worker is killed as soon as it has written outputs that are
-	// not committed.
+	// not committed; with ByHand that of messages that it has read (order.Stand).
 	at int
 }
 

@@ -51,16 +51,15 @@ func TestOutputsCountAsUncommittedOnlyBeyondAPositionThatStands(t *testing.T) {
 	}
 }
 
-func TestCaughtOnlyFromItsPlaceOn(t *testing.T) {
+func TestByHandIsCaughtWhereItStands(t *testing.T) {
 	a := newAim(strike{at: 100, ahead: 300})
 	for i, step := range []struct {
 		committed, unsent, uncommitted int
 		want                           bool
 	}{
-		{99, 50, 0, false},  // not there yet
-		{100, 0, 0, false},  // there, but not seen at work
-		{100, 50, 50, true}, // at work
-		{300, 0, 0, true},   // at rest: nothing is left
+		{100, 0, 0, false}, // at work
+		{99, 50, 50, true}, // it stands: its place lies in the batch after the commit
+		{300, 0, 0, true},  // at rest: nothing is left
 	} {
 		a.uncommitted = 0
 		trial := &trial{Config: Config{Variant: ByHand}, committed: step.committed}

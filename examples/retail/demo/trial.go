@@ -28,7 +28,7 @@ type trial struct {
 	back     *Kill
 	killedAt time.Time
 	replayed atomic.Int64 // since the last start of the worker; from the goroutine that reads its reports
-	unsent   chan int     // the latest report.Unsent, if it was not taken
+	unsent   chan int     // the report.Unsent of a worker that stands; one for each worker
 	waiting  string       // for what, in the words of a person
 }
 
@@ -40,7 +40,7 @@ func newTrial(c Config) (*trial, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &trial{Config: c, kafka: k, judge: retail.NewJudge(c.Lines, c.Feed.Poison()), unsent: make(chan int, 1)}
+	t := &trial{Config: c, kafka: k, judge: retail.NewJudge(c.Lines, c.Feed.Poison())}
 	t.result = Result{Variant: c.Variant, App: c.App, Sent: c.Feed.Counts(), Kills: make([]Kill, 0, c.Kills)}
 	t.feeder = newFeeder(k.Client, k.topics.Input, c.Feed, c.Watch.Sent)
 	t.reader, err = newReader(c.Client, k.topics, t.judge, func(n int) {
@@ -80,14 +80,14 @@ func (t *trial) run(ctx context.Context) error {
 		if err := t.send(ctx, s.backlog); err != nil {
 			return err
 		}
-		if err := t.startWorker(); err != nil {
+		if err := t.startWorker(max(1, s.at-t.committed)); err != nil {
 			return err
 		}
 		if err := t.strike(ctx, s); err != nil {
 			return err
 		}
 	}
-	if err := t.startWorker(); err != nil {
+	if err := t.startWorker(0); err != nil {
 		return err
 	}
 	if err := t.send(ctx, total); err != nil {
@@ -123,8 +123,10 @@ func (t *trial) conclude(total int) {
 	}
 }
 
-func (t *trial) startWorker() error {
-	o := order{Variant: t.Variant, App: t.App, StateDir: t.StateDir, Connection: t.Connection}
+// startWorker starts a worker that does not stand, or with ByHand one that does: see order.Stand.
+func (t *trial) startWorker(stand int) error {
+	o := order{Variant: t.Variant, App: t.App, StateDir: t.StateDir, Connection: t.Connection, Stand: stand}
+	unsent := make(chan int, 1)
 	worker, err := child.StartWorker(t.Worker(), "demo worker", o, t.Log, func(r report) {
 		if r.Dropped > 0 {
 			t.Watch.Dropped(r.Dropped)
@@ -134,16 +136,13 @@ func (t *trial) startWorker() error {
 			t.Watch.Replayed(r.Replayed)
 		}
 		if r.Unsent > 0 {
-			select {
-			case t.unsent <- r.Unsent:
-			default: // the one before was not taken: it does not matter now
-			}
+			unsent <- r.Unsent
 		}
 	})
 	if err != nil {
 		return err
 	}
-	t.worker = worker
+	t.worker, t.unsent = worker, unsent
 	return nil
 }
 
@@ -172,11 +171,11 @@ func (t *trial) caught(ctx context.Context, a *aim, unsent int) (bool, error) {
 	switch {
 	case t.committed >= a.ahead:
 		return true, nil
-	case t.committed < a.at:
-		return false, nil
-	case t.Variant == ByHand:
+	case t.Variant == ByHand: // it stands at its place
 		a.uncommitted = unsent
 		return unsent > 0, nil
+	case t.committed < a.at:
+		return false, nil
 	}
 	written, err := t.kafka.written(ctx)
 	if err != nil {

@@ -113,6 +113,11 @@ func TestTheLoopByHandLosesByItsCrashesAlone(t *testing.T) {
 	if total := result.Verdict.Total(); total.Lost == 0 || total.Doubled > 0 || total.Ghost > 0 {
 		t.Errorf("%+v, want losses", total)
 	}
+	for i, s := range planStrikes(c.Feed.Counts().Messages(), c.Kills, c.Seed) {
+		if k := result.Kills[i]; !k.Midway || k.Committed+2*k.Uncommitted < s.at {
+			t.Errorf("kill %d, which was to come in the middle of a batch from %d on: %+v", i+1, s.at, k)
+		}
+	}
 	if topics, _ := left(t, c); !slices.Contains(topics, "trial-gifts") {
 		t.Errorf("topics %v, want them kept", topics)
 	}

@@ -22,13 +22,17 @@ type order struct {
 	App        string          `json:"app"`
 	StateDir   string          `json:"stateDir"`
 	Connection json.RawMessage `json:"connection"`
+	// Stand is for ByHand: in the middle of the first batch in which it has read so many messages, the worker says how many
+	// of them are in its store and stands still, to be killed there. Without it a machine with more to do than it can would
+	// let the batch end between the word and the kill. 0: it never stands.
+	Stand int `json:"stand,omitempty"`
 }
 
 // report is what the worker tells: differences.
 type report struct {
 	Dropped  int `json:"dropped,omitempty"`
 	Replayed int `json:"replayed,omitempty"`
-	// Unsent is not a difference: it is byhand.Config.Midway.
+	// Unsent is not a difference: it is what is in the store and not sent, of a worker that stands (order.Stand).
 	Unsent int `json:"unsent,omitempty"`
 }
 
@@ -56,7 +60,13 @@ func (o *order) run(ctx context.Context, out io.Writer, connect Connect, logger 
 	tell := child.Teller[report](out, logger)
 	if o.Variant == ByHand {
 		return byhand.Run(ctx, byhand.Config{
-			Client: opts, App: o.App, Dir: o.StateDir, Logger: logger, Midway: func(n int) { tell(report{Unsent: n}) },
+			Client: opts, App: o.App, Dir: o.StateDir, Logger: logger,
+			Midway: func(read, written int) {
+				if o.Stand > 0 && read >= o.Stand {
+					tell(report{Unsent: written})
+					<-ctx.Done()
+				}
+			},
 		})
 	}
 	app, err := oncemill.New(oncemill.Config{

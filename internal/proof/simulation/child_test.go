@@ -67,10 +67,10 @@ func planOf(t *testing.T, seed uint64) *Plan {
 // detector is on and the machine is busy.
 const patience = 2 * time.Minute
 
-// stood reports that a run had no end because the clock of its bubble stood: a poll of the Kafka client, or what follows new metadata,
-// waits for its consumer lock, which is held until a request is answered or times out. To wait for a lock is no durable wait, so virtual
-// time stands, and with it the time at which the request would end. Anywhere else time goes on. Such a run says nothing; it is done again,
-// and counted. Where no request is under way that time would end, it is a deadlock, and a failure.
+// stood reports that a run had no end because the clock of its bubble stood: the Kafka client (a poll, what follows new metadata, a
+// partition that has moved) waits for its own consumer lock, which is held until a request is answered or times out. To wait for a lock is no
+// durable wait, so virtual time stands, and with it the time at which the request would end. Anywhere else time goes on. Such a run says
+// nothing; it is done again, and counted. Where no request is under way that time would end, it is a deadlock, and a failure.
 func (a *attempt) stood() bool {
 	if a.Result != nil {
 		return false
@@ -82,7 +82,7 @@ func (a *attempt) stood() bool {
 		switch {
 		case !strings.HasPrefix(head, "goroutine ") || !strings.Contains(head, "synctest bubble"):
 		case strings.Contains(head, "[sync.Mutex.Lock"):
-			if !strings.Contains(stack, "kgo.(*Client).PollRecords") && !strings.Contains(stack, "kgo.(*consumer).doOnMetadataUpdate") {
+			if !strings.HasPrefix(locker(stack), "github.com/twmb/franz-go/pkg/kgo.") {
 				return false
 			}
 			locked = true
@@ -94,6 +94,18 @@ func (a *attempt) stood() bool {
 		}
 	}
 	return locked && ending && request
+}
+
+// locker is the function that waits for a lock, in the stack of its goroutine.
+func locker(stack string) string {
+	for line := range strings.SplitSeq(stack, "\n") {
+		line = strings.TrimSpace(line)
+		runtimes := strings.HasPrefix(line, "runtime.") || strings.HasPrefix(line, "sync.") || strings.HasPrefix(line, "internal/sync.")
+		if !runtimes && !strings.HasPrefix(line, "goroutine ") && !strings.HasPrefix(line, "/") {
+			return line
+		}
+	}
+	return ""
 }
 
 // inChild runs seeds in a child and yields its attempts, until yield returns false. What the child said beside them is in the error.

@@ -307,15 +307,15 @@ func (j *restoreJob) skipCut(ctx context.Context, byTopic map[string]*restoreLog
 // the counter that lay before them, so the restore looks again, and goes on from what it has. A counter that is not that of the offsets
 // and does not come from such an owner is left to compare.
 func (j *restoreJob) overtaken(ctx context.Context) (bool, error) {
-	if !j.ours || j.latest.N == j.meta.N {
+	if j.latest.N == j.meta.N {
 		return false, nil
 	}
-	before := j.meta.N
+	before, known := j.meta.N, j.ours // 0 if it is not known: there was no offset yet, or somebody has moved it
 	j.meta, j.ours = task.Metadata{}, false
 	if err := j.fetchCommitted(ctx); err != nil {
 		return false, err
 	}
-	if j.ours && j.meta.N <= before {
+	if j.ours && j.meta.N <= before || !j.ours && !known {
 		return false, nil
 	}
 	j.w.log.Info("another member has committed while a task was restored; reading on", "task", j.id, "restored", j.latest.N, "before", before, "now", j.meta.N)

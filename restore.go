@@ -74,6 +74,13 @@ func (j *restoreJob) run(ctx context.Context) error {
 	return j.w.after(step.CheckInputs)
 }
 
+// readAnew takes a new client. The old one has read beyond the ends that were listed, and goes on from there whatever it is told: to add a
+// partition that it consumes does nothing. What lies between would be missing.
+func (j *restoreJob) readAnew() error {
+	j.client.Close()
+	return j.connect()
+}
+
 func (j *restoreJob) connect() (err error) {
 	j.client, err = kgo.NewClient(append(j.reader(kgo.ReadCommitted()), kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes))...)
 	return err
@@ -164,6 +171,9 @@ func (j *restoreJob) restoreState(ctx context.Context) error {
 		}
 		if !overtaken {
 			break
+		}
+		if err := j.readAnew(); err != nil {
+			return err
 		}
 	}
 	if err := j.w.at(step.RestoreDone); err != nil {

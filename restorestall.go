@@ -91,10 +91,9 @@ func (j *restoreJob) awaitEnd(ctx context.Context, topic string, l *restoreLog) 
 	return nil
 }
 
-// startOver drops what was read of a log that is another one now. The client is a new one: the old one may hold records of that log.
+// startOver drops what was read of a log that is another one now.
 func (j *restoreJob) startOver(ctx context.Context) error {
-	j.client.Close()
-	if err := j.connect(); err != nil {
+	if err := j.readAnew(); err != nil {
 		return err
 	}
 	j.restored, j.latest = restored{id: j.id, sub: j.sub, state: j.state}, statestore.Checkpoint{}

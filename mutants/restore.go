@@ -214,13 +214,23 @@ var restoreMutants = []mutant{
 	},
 	{
 		name: "a restore that another owner overtakes is a fault", file: "changelog.go",
-		old: "if !j.ours || j.latest.N == j.meta.N {", new: "if true {",
+		old: "	if j.latest.N == j.meta.N {", new: "	if true {",
 		packages: "./streamtest", run: "TestRestoreThatAnotherOwnerOvertakes$",
 	},
 	{
 		name: "a restore whose counter was compacted under it is a loss", file: "changelog.go",
-		old: "if !j.ours || j.latest.N == j.meta.N {", new: "if !j.ours || j.latest.N <= j.meta.N {",
+		old: "	if j.latest.N == j.meta.N {", new: "	if j.latest.N <= j.meta.N {",
 		packages: "./streamtest", run: "TestRestoreThatIsOvertakenAndCompacted",
+	},
+	{
+		name: "a first restore that is overtaken is a missing offset", file: "changelog.go",
+		old: "	if j.latest.N == j.meta.N {", new: "	if !j.ours || j.latest.N == j.meta.N {",
+		packages: "./streamtest", run: "TestFirstRestoreThatIsOvertaken$",
+	},
+	{
+		name: "a restore that was overtaken reads on where its client is", file: "restore.go",
+		old: "		if err := j.readAnew(); err != nil {", new: "		if err := error(nil); err != nil {",
+		packages: "./streamtest", run: "TestRestoreThatIsOvertakenWhileItReads$",
 	},
 	{
 		name: "an outcome without metadata is a fault", file: "resolve.go",

@@ -28,8 +28,63 @@ func TestRestoreThatAnotherOwnerOvertakes(t *testing.T) {
 	})
 }
 
+// TestFirstRestoreThatIsOvertaken: nothing was committed when the restore asked for the offset, and four messages are when it reads the
+// changelogs. That is no state whose offset is missing.
+func TestFirstRestoreThatIsOvertaken(t *testing.T) {
+	t.Parallel()
+	l := newLedger(ledgerOptions{})
+	l.simulate(t, with(func(cfg *oncemill.Config) { cfg.SessionTimeout = 10 * time.Second }).cluster, func(t *testing.T, c *streamtest.Cluster) {
+		s := &scene{ledger: l, t: t, c: c, a: c.Start("a")}
+		c.Settle()
+		frozen := s.a.FreezeAt(string(step.ListEnds), 1)
+		s.a.Restart(0)
+		s.overtakenBy(frozen, append(adds("m", "k", 3), account("n", "k", "add 1"))...)
+	})
+}
+
+// TestRestoreThatIsOvertakenWhileItReads: what the restore fetched beyond the ends that it had listed, it has to read again when it goes on
+// to the new ends.
+func TestRestoreThatIsOvertakenWhileItReads(t *testing.T) {
+	t.Parallel()
+	play(t, with(func(cfg *oncemill.Config) { cfg.SessionTimeout = 10 * time.Second }), func(s *scene) {
+		listing, reading := s.a.FreezeAt(string(step.ListEnds), 1), s.a.FreezeAt(string(step.ReadLogs), 1)
+		s.a.Kill(0)
+		s.a.LoseDisk()
+		s.a.Start()
+		listing.Await()
+		again := s.a.FreezeAt(string(step.ListEnds), 1)
+		held, let := lateJoin(s.c)
+		b := s.c.Start("b")
+		<-held
+		s.c.Until("b to have the task", func() bool { return b.Steps(string(step.Start)) == 1 })
+		s.send(account("n", "k", "add 1"))
+		s.c.AwaitCommitted("events", 4)
+		listing.Thaw()
+		reading.Await()
+		s.send(account("beyond", "beyond", "add 1")) // below no end that a knows
+		s.c.AwaitCommitted("events", 5)
+		reading.Thaw()
+		again.Await() // it has the message before, and goes on behind it
+		s.send(account("last", "k", "add 1"))
+		s.c.AwaitCommitted("events", 6)
+		s.c.Pass(time.Second)
+		again.Thaw()
+		s.c.Until("the restore of a to end", func() bool { return s.a.Steps(string(step.RestoreDone)) > 0 })
+		let()
+		s.c.Pass(2 * time.Minute)
+		s.goesOn("p0", "p1")
+		s.ranOnce("m0", "n", "beyond", "last", "p0", "p1")
+	})
+}
+
 // overtaken has b take the task and commit, while a restore of a is frozen and its member has not joined again. Then a goes on.
 func (s *scene) overtaken(frozen *streamtest.StepHook) {
+	s.t.Helper()
+	s.overtakenBy(frozen, account("n", "k", "add 1"))
+}
+
+// overtakenBy is overtaken by the fourth message, or by the first four.
+func (s *scene) overtakenBy(frozen *streamtest.StepHook, messages ...streamtest.Message) {
 	s.t.Helper()
 	frozen.Await()
 	fetched := s.a.Steps(string(step.FetchOffsets))
@@ -37,7 +92,7 @@ func (s *scene) overtaken(frozen *streamtest.StepHook) {
 	b := s.c.Start("b")
 	<-held
 	s.c.Until("b to have the task", func() bool { return b.Steps(string(step.Start)) == 1 })
-	s.send(account("n", "k", "add 1"))
+	s.send(messages...)
 	s.c.AwaitCommitted("events", 4)
 	frozen.Thaw()
 	s.c.Until("the restore of a to look again", func() bool { return s.a.Steps(string(step.FetchOffsets)) > fetched })
